@@ -1,0 +1,174 @@
+"""Audio: decode, mix to mono, resample, cut into windows. The only module that touches audio bytes.
+
+Conventions: samples are float32 in [-1, 1]; a signal is ``(samples,)``, a decoded file ``(samples, channels)``;
+rates are in Hz, times in s. A file that cannot be used raises ``Rejected`` with one code of ``REASONS``.
+The policy below (decoder, mono by mean over channels, resampler) is part of every store key: ``POLICY``.
+"""
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.errors import Rejected
+
+Samples = NDArray[np.float32]
+
+REASONS = {
+    "missing": "the file is not there",
+    "not_a_file": "the path is a folder, a pipe or a device",
+    "unreadable": "the file system refuses to read it",
+    "empty_file": "the file has 0 bytes",
+    "not_audio": "the content is not audio",
+    "needs_ffmpeg": "the content is audio of a kind that libsndfile does not decode",
+    "decode_error": "the decoder gave up",
+    "no_samples": "the file or the segment holds no samples",
+    "too_short": "less than 0.1 s of audio",
+    "too_long": "more than 24 h of audio",
+    "non_finite": "NaN or infinite samples",
+    "bad_rate": "a sample rate outside 1 kHz to 768 kHz",
+    "bad_segment": "the segment lies outside the audio",
+    "bad_embedding": "the encoder gave NaN, infinite, absurd or zero vectors",
+}
+
+MIN_SECONDS = 0.1
+MAX_SECONDS = 24 * 3600.0
+RATES = (1_000, 768_000)
+BLOCK = 1 << 20
+
+# Part of every store key: a change here changes numbers.
+POLICY = {"decoder": "libsndfile-1", "mono": "mean", "resampler": "soxr-hq", "audio": "1"}
+
+# Formats in which a seek lands on the very sample; the others are decoded from their beginning.
+_EXACT_SEEK = {"WAV", "WAVEX", "W64", "RF64", "FLAC", "AIFF", "AU", "CAF"}
+
+# Containers that libsndfile does not open: (offset, magic bytes).
+_NEEDS_FFMPEG = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (0, b"\xff\xf1"), (0, b"\xff\xf9"), (0, b"0&\xb2u"))
+
+
+def content_hash(path: str | Path) -> str:
+    """blake2b-256 of a file's bytes, hex. Raises ``Rejected`` (missing, not_a_file, unreadable, empty_file)."""
+    digest = hashlib.blake2b(digest_size=32)
+    with _open(Path(path)) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
+    """Decode a file, or its segment [start, end) in s, by content and not by name.
+
+    Returns ``(samples, channels)`` float32 and the rate in Hz. Raises ``Rejected``.
+    """
+    import soundfile
+
+    with _open(Path(path)) as raw:
+        head = raw.read(64)
+        raw.seek(0)
+        try:
+            with soundfile.SoundFile(raw) as file:
+                return _decode(file, start, end), file.samplerate
+        except soundfile.LibsndfileError as error:
+            raise _undecodable(head, error) from None
+
+
+def _open(path: Path):  # type: ignore[no-untyped-def]
+    """The file opened for reading; only a regular, non-empty file is opened, so that a pipe cannot block."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Rejected("not_a_file", f"{path} is not a regular file")
+        if status.st_size == 0:
+            raise Rejected("empty_file", f"{path} has 0 bytes")
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Rejected("missing", f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise Rejected("unreadable", f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _decode(file, start: float | None, end: float | None) -> Samples:  # type: ignore[no-untyped-def]
+    rate = file.samplerate
+    if not RATES[0] <= rate <= RATES[1]:
+        raise Rejected("bad_rate", f"{rate} Hz; allowed are {RATES[0]} to {RATES[1]} Hz")
+    first = round((start or 0.0) * rate)
+    last = MAX_SECONDS * rate if end is None else round(end * rate)
+    blocks: list[Samples] = []
+    position = 0
+    if first < file.frames and file.format in _EXACT_SEEK:
+        position = file.seek(first)
+    # The declared length is not believed: blocks are read until none is left.
+    while position < last + 1:
+        block = file.read(min(BLOCK, int(last) + 1 - position), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        if position + len(block) > first:
+            blocks.append(block[max(first - position, 0) :])
+        position += len(block)
+    if end is None and position > last:
+        raise Rejected("too_long", f"more than {MAX_SECONDS / 3600:g} h of audio")
+    if position and first >= position:
+        raise Rejected("bad_segment", f"the segment starts at {start:g} s, the audio ends at {position / rate:.3f} s")
+    samples = np.concatenate(blocks)[: int(last) - first] if blocks else np.zeros((0, 1), np.float32)
+    return _checked(samples, rate)
+
+
+def _checked(samples: Samples, rate: int) -> Samples:
+    if not len(samples):
+        raise Rejected("no_samples", "the header is valid and no samples follow")
+    if len(samples) < MIN_SECONDS * rate:
+        raise Rejected("too_short", f"{len(samples) / rate:.4f} s of audio; at least {MIN_SECONDS} s are needed")
+    bad = ~np.isfinite(samples).all(axis=1)
+    if bad.any():
+        first = bad.argmax() / rate
+        raise Rejected("non_finite", f"{int(bad.sum())} NaN or infinite samples, the first at {first:.3f} s")
+    return samples
+
+
+def _undecodable(head: bytes, error: Exception) -> Rejected:
+    if len(head) < 44:
+        return Rejected("not_audio", f"{len(head)} bytes are too short to be audio")
+    if any(head[offset : offset + len(magic)] == magic for offset, magic in _NEEDS_FFMPEG):
+        return Rejected("needs_ffmpeg", "m4a, aac, webm or wma: convert it to flac, for example: ffmpeg -i IN OUT.flac")
+    text = head.lstrip()[:15].decode("latin-1").lower()
+    if text.startswith(("<!doctype", "<html", "<?xml", "{")):
+        return Rejected("not_audio", f"it begins with {text!r}: a failed download?")
+    if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64") or head[:3] == b"ID3":
+        return Rejected("decode_error", str(error).rstrip("."))
+    return Rejected("not_audio", str(error).rstrip("."))
+
+
+def mono(samples: Samples) -> Samples:
+    """Mean over channels: ``(samples, channels)`` to ``(samples,)``."""
+    return samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def resample(signal: Samples, rate: int, target: int) -> Samples:
+    """Signal at another rate with soxr HQ (stop band below -130 dB); the same array when the rates agree."""
+    if rate == target:
+        return signal
+    import soxr
+
+    return soxr.resample(signal, rate, target, quality="HQ").astype(np.float32, copy=False)
+
+
+def windows(samples: int, window: int, hop: int, minimum: int) -> Iterator[tuple[int, int]]:
+    """Start and stop samples of a signal's windows; the tail keeps its own length.
+
+    A tail shorter than ``minimum`` samples is left out unless it is the only window.
+    """
+    for start in range(0, max(samples, 1), hop):
+        stop = min(start + window, samples)
+        if start and stop - start < minimum:
+            return
+        yield start, stop
+        if stop == samples:
+            return
+
+
+def pad(signal: Samples, minimum: int) -> Samples:
+    """The signal, with zeros behind it up to ``minimum`` samples when it is shorter."""
+    return signal if len(signal) >= minimum else np.pad(signal, (0, minimum - len(signal)))

@@ -1,0 +1,123 @@
+"""``challenge.toml``: what a workspace is to compute. Everything it names is read and checked before anything runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from mmmos import manifest, recipe
+from mmmos.ensembles import spec as ensemble_spec
+from mmmos.ensembles.data import SEALED
+from mmmos.features import spec as feature_spec
+from mmmos.features.spec import EncoderRecipe, FeatureRecipe
+from mmmos.recipe import Recipe
+from mmmos.submissions.formats import Format, read_format
+
+Names = str | list[str]
+
+
+class DataSection(Recipe):
+    """``[data]``: manifests of each set, and roots to replace in their paths. Relative paths lie beside the file."""
+
+    train: Names
+    dev: Names = Field(default_factory=list)
+    pam: Names = Field(default_factory=list)
+    eval: Names = Field(default_factory=list)
+    root: dict[str, str] = Field(default_factory=dict)
+
+    def sources(self, workspace: Path) -> dict[str, list[str]]:
+        """Manifest paths of each set that has any."""
+        named = {"train": self.train, "dev": self.dev, "pam": self.pam, "eval": self.eval}
+        lists = {name: [files] if isinstance(files, str) else files for name, files in named.items()}
+        return {name: [str(workspace / file) for file in files] for name, files in lists.items() if files}
+
+
+class FeaturesSection(Recipe):
+    """``[features]``: a recipe, or encoders in place of one; ``store`` is a folder of the workspace."""
+
+    recipe: str | None = None
+    encoders: list[str | EncoderRecipe] | None = None
+    store: str = "features"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "FeaturesSection":
+        if (self.recipe is None) == (self.encoders is None):
+            raise ValueError('give either recipe = "…" or encoders = ["…"]')
+        return self
+
+    def resolve(self, workspace: Path) -> FeatureRecipe:
+        """The feature recipe that is meant."""
+        if self.encoders is not None:
+            return FeatureRecipe(encoders=self.encoders)
+        return feature_spec.read_recipe(str(self.recipe), str(workspace))
+
+
+class EnsemblesSection(Recipe):
+    """``[ensembles]``: the recipe of heads and selection."""
+
+    recipe: str
+
+
+class SubmissionSection(Recipe):
+    """``[submission]``: format and folder name; ``missing`` = "mean" answers unusable clips with the training mean."""
+
+    format: str = "audiomos2025-track2"
+    name: str = Field("submission", pattern=r"^[\w][\w.-]*$")
+    missing: Literal["error", "mean"] = "error"
+    header: bool | None = None
+
+
+class Challenge(Recipe):
+    """``challenge.toml``."""
+
+    data: DataSection
+    features: FeaturesSection
+    ensembles: EnsemblesSection
+    submission: SubmissionSection = SubmissionSection()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A challenge with everything it names read and checked, before anything is computed."""
+
+    challenge: Challenge
+    workspace: Path
+    features: FeatureRecipe
+    ensembles: ensemble_spec.EnsembleRecipe
+    format: Format
+    clips: pd.DataFrame
+
+    @property
+    def store(self) -> Path:
+        """Folder of the feature store."""
+        return self.workspace / self.challenge.features.store
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the trained heads of all recipes."""
+        return self.workspace / "ensembles"
+
+    @property
+    def recipe_name(self) -> str:
+        """Name of the ensemble recipe, and of its folder of runs."""
+        return Path(self.challenge.ensembles.recipe).stem
+
+
+def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
+    """Read a challenge file, its recipes, its format and its manifests; nothing is computed if any of them is wrong.
+
+    ``ensembles``: another ensemble recipe in place of the file's own. Scores of the evaluation set are not read.
+    """
+    challenge = recipe.read(path, Challenge)
+    if ensembles is not None:
+        challenge = challenge.model_copy(update={"ensembles": EnsemblesSection(recipe=ensembles)})
+    workspace = Path(path).resolve().parent
+    features = challenge.features.resolve(workspace)
+    heads = ensemble_spec.read_recipe(challenge.ensembles.recipe, str(workspace))
+    heads.specs([table.set_name for table in features.tables()], f"the ensemble recipe {challenge.ensembles.recipe!r}")
+    format = read_format(challenge.submission.format, workspace)
+    sources = challenge.data.sources(workspace)
+    clips = manifest.read_manifest(sources, root=challenge.data.root or None, labels=set(sources) - SEALED)
+    return Inputs(challenge, workspace, features, heads, format, clips)

@@ -1,0 +1,87 @@
+"""The command line: ``mmmos <noun> <verb>``. Each command parses, calls one function and prints.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 internal error, 2 usage or recipe error,
+3 finished with some inputs rejected, 4 bad input data, 5 environment, 130 and 143 signals.
+"""
+
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from mmmos import __version__, progress
+from mmmos.errors import MmmosError
+
+EPILOGUE = "Options of every command: --quiet (-q) no progress, --debug a traceback with every error."
+
+
+def build() -> App:
+    """The application with all its commands."""
+    from mmmos.cli import ensembles, features, root, submissions
+
+    app = App(
+        name="mmmos",
+        help="Predict what people think of audio: manifest → features → ensembles → submissions.",
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+    )
+    for command in root.COMMANDS:
+        app.command(command)
+    for noun in (features, ensembles, submissions):
+        app.command(noun.app)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command line and exit with its code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = _take(arguments, "--debug")
+    quiet = _take(arguments, "--quiet") or _take(arguments, "-q")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    progress.show(not quiet)
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_call(arguments, debug))
+
+
+def _call(arguments: list[str], debug: bool) -> int:
+    """Exit code of a command; errors that a user can mend are a sentence on stderr."""
+    try:
+        code = build()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (MmmosError, CycloptsError) as error:
+        if debug:
+            raise
+        _say(str(error))
+        return error.exit_code if isinstance(error, MmmosError) else 2
+    except KeyboardInterrupt:
+        _say("Interrupted. What is finished is saved; the same command goes on from there.")
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout has gone; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _take(arguments: list[str], flag: str) -> bool:
+    """Remove a flag that stands before a bare ``--``; whether it was there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if flag not in arguments[:end]:
+        return False
+    arguments.remove(flag)
+    return True
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End on SIGTERM as on Ctrl-C, with the exit code of the signal."""
+    _say("Terminated. What is finished is saved; the same command goes on from there.")
+    raise SystemExit(128 + number)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text.rstrip() + "\n")

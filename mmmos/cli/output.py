@@ -1,0 +1,79 @@
+"""How results are printed: tables for people, JSON and CSV for programs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def say(text: str) -> None:
+    """A line on stderr: what was done and what to do next."""
+    sys.stderr.write(text + "\n")
+
+
+def put(text: str) -> None:
+    """A line on stdout: data."""
+    sys.stdout.write(text + "\n")
+
+
+def put_json(value: Any) -> None:
+    """A JSON value on stdout."""
+    put(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def put_table(table: "pd.DataFrame", *, as_json: bool = False, decimals: int = 3) -> None:
+    """A table on stdout: one JSON object a row, or aligned columns; undefined numbers are null or –."""
+    if as_json:
+        put(table.to_json(orient="records", indent=2, force_ascii=False))
+    elif table.empty:
+        say("Nothing to show.")
+    elif sys.stdout.isatty():
+        _put_rich(table, decimals)
+    else:
+        put(table.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.{decimals}f}"))
+
+
+def _put_rich(table: "pd.DataFrame", decimals: int) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in table.columns:
+        number = table[name].dtype.kind in "fiu"
+        shown.add_column(str(name), justify="right" if number else "left", overflow="fold")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(Text(_cell(value, decimals)) for value in row))
+    Console().print(shown)
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.{decimals}f}"
+    return "" if value is None else str(value)
+
+
+def shown_path(path: str | Path) -> str:
+    """A path as the user would type it: relative to the current folder where it lies below it."""
+    path = Path(path)
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def say_rejected(rejected: "pd.DataFrame", limit: int = 10) -> int:
+    """Name rejected clips on stderr; exit code 3 when there are any, else 0."""
+    if rejected.empty:
+        return 0
+    counts = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
+    say(f"{len(rejected)} clips were rejected ({counts}):")
+    for clip, row in rejected.head(limit).iterrows():
+        say(f"  {clip}: {row['detail']}")
+    if len(rejected) > limit:
+        say(f"  … and {len(rejected) - limit} more")
+    return 3

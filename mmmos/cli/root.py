@@ -1,0 +1,117 @@
+"""Commands without a noun: run, init, demo, doctor, evaluate."""
+
+from pathlib import Path
+
+from mmmos.cli.output import put_table, say, say_rejected, shown_path
+
+
+def run(
+    challenge: Path = Path("challenge.toml"), /, *, jobs: int = 0, device: str = "auto", dry_run: bool = False
+) -> int:
+    """Carry out a challenge file from manifests to a checked submission, skipping what is done.
+
+    Example: mmmos run challenge.toml
+
+    Parameters
+    ----------
+    challenge
+        The file; its folder is the workspace.
+    jobs
+        Processes that train heads; 0 means one for each core.
+    device
+        Where encoders run: auto, cpu, cuda, cuda:1, mps.
+    dry_run
+        Say what would be done and what is there already.
+    """
+    from mmmos import pipeline
+
+    if dry_run:
+        put_table(pipeline.plan(challenge))
+        return 0
+    return show_outcome(pipeline.run(challenge, jobs=jobs, device=device))
+
+
+def init(folder: Path = Path(), /) -> int:
+    """Lay out a workspace: the three shelves with their recipes, and a challenge.toml to fill in.
+
+    Files that exist are left as they are. Example: mmmos init my-challenge
+    """
+    from mmmos import workspace
+
+    written, kept = workspace.lay_out(folder)
+    say(f"{len(written)} files written to {shown_path(folder) or '.'}, {len(kept)} left as they were.")
+    say(f"Next: name your manifests in {shown_path(folder / 'challenge.toml')}, then type mmmos run.")
+    return 0
+
+
+def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, jobs: int = 0) -> int:
+    """Synthesize a small rated corpus and run the whole pipeline on it.
+
+    Audio and ratings are synthetic: the numbers show that the pipeline works and say nothing about people.
+    Example: mmmos demo
+
+    Parameters
+    ----------
+    folder
+        The workspace to make.
+    size
+        tiny (seconds) or small (about a minute).
+    seed
+        Another seed makes another corpus.
+    jobs
+        Processes that train heads; 0 means one for each core.
+    """
+    from mmmos import workspace
+    from mmmos.demo import make_corpus
+    from mmmos.pipeline import run as run_pipeline
+
+    say(f"A synthesized corpus with simulated ratings (size {size}, seed {seed}) in {shown_path(folder)}/")
+    challenge = make_corpus(folder, seed=seed, size=size)
+    workspace.lay_out(folder)
+    return show_outcome(run_pipeline(challenge, jobs=jobs))
+
+
+def doctor(*, json: bool = False) -> int:
+    """Say what this machine has and what is missing; exit code 5 when MMMOS cannot work here."""
+    from mmmos import doctor as examination
+
+    findings = examination.examine()
+    put_table(findings, as_json=json)
+    return 5 if (findings["state"] == "broken").any() else 0
+
+
+def evaluate(predictions: Path, truth: Path, /, *, intervals: int = 1000, seed: int = 0, json: bool = False) -> int:
+    """The 32 challenge metrics of an answer file against a manifest with scores, with 95 % intervals.
+
+    Example: mmmos evaluate submissions/demo/answer.txt demo/test.csv
+
+    Parameters
+    ----------
+    predictions
+        An answer file: id and one column for each axis.
+    truth
+        A manifest with the same clips and their scores.
+    intervals
+        Bootstrap resamples; 0 for none.
+    """
+    from mmmos.metrics import evaluate as measure
+
+    put_table(measure(str(predictions), str(truth), intervals=intervals, seed=seed), as_json=json)
+    return 0
+
+
+def show_outcome(outcome) -> int:  # type: ignore[no-untyped-def]
+    """Say where the files of a run are and how good its ensemble is; the exit code."""
+    pool, chosen = len(outcome.ensemble.pool), len(outcome.ensemble)
+    rule = outcome.ensemble.rule
+    on = f" on {rule.on if isinstance(rule.on, str) else ' and '.join(rule.on)}" if rule.on else ""
+    say(f"{chosen} of {pool} heads chosen by {rule.rule}{on}: {shown_path(outcome.record)}")
+    if not outcome.scores.empty:
+        say("Quality of the ensemble (SRCC, mean over axes, 95 % interval):")
+        put_table(outcome.scores)
+    for label, path in outcome.files().items():
+        say(f"{label:<12} {shown_path(path)}")
+    return say_rejected(outcome.rejected)
+
+
+COMMANDS = (run, init, demo, doctor, evaluate)

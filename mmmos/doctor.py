@@ -1,0 +1,106 @@
+"""``doctor``: what this machine has, and the known ways in which it cannot work."""
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+import pandas as pd
+
+from mmmos import parallel, registry
+from mmmos.errors import MmmosError
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "nnAudio",
+    "librosa",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "joblib",
+)
+_MODULES = {"scikit-learn": "sklearn"}
+_FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
+
+
+def examine() -> pd.DataFrame:
+    """A row for each thing looked at: what, state ("ok", "absent" or "broken"), detail."""
+    checks = (_python(), *map(_package, PACKAGES), _device(), _decoder(), _ffmpeg(), *_mixes(), *_plugins(), _hub())
+    return pd.DataFrame(checks, columns=["what", "state", "detail"])
+
+
+Finding = tuple[str, str, str]
+
+
+def _python() -> Finding:
+    cores = parallel.cores()
+    return "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {cores} cores"
+
+
+def _package(name: str) -> Finding:
+    """Importable, and not only installed."""
+    try:
+        importlib.import_module(_MODULES.get(name, name))
+        return name, "ok", version(name)
+    except (ImportError, OSError, PackageNotFoundError) as error:
+        return name, "broken", f"cannot be imported: {error}. Install MMMOS again with its constraints.txt."
+
+
+def _device() -> Finding:
+    from mmmos.features.encoders import find_device
+
+    return "device", "ok", find_device("auto")
+
+
+def _decoder() -> Finding:
+    import soundfile
+
+    absent = [name for name in _FORMATS if name not in soundfile.available_formats()]
+    if absent:
+        return "decoder", "broken", f"libsndfile lacks {', '.join(absent)}; install the soundfile wheel from PyPI"
+    return "decoder", "ok", f"{soundfile.__libsndfile_version__}: {', '.join(_FORMATS).lower()}"
+
+
+def _ffmpeg() -> Finding:
+    path = shutil.which("ffmpeg")
+    return "ffmpeg", "ok" if path else "absent", path or "only needed to convert m4a, aac, webm and video"
+
+
+def _mixes() -> Iterator[Finding]:
+    """Packages that break others by being there: a CUDA torchaudio beside a CPU torch."""
+    for name in ("torchaudio", "torchcodec", "torchvision"):
+        if find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            yield (
+                name,
+                "broken",
+                f"is installed and cannot be imported, which breaks transformers: {reason}. Uninstall it.",
+            )
+
+
+def _plugins() -> Iterator[Finding]:
+    for kind in registry.KINDS:
+        names = registry.names(kind)
+        try:
+            for name in names:
+                registry.load(kind, name)
+            yield kind, "ok", ", ".join(names)
+        except MmmosError as error:
+            yield kind, "broken", str(error)
+
+
+def _hub() -> Finding:
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    return "hub", "ok", "offline (HF_HUB_OFFLINE)" if offline else "network allowed"

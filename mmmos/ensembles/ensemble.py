@@ -1,0 +1,108 @@
+"""``select``: the chosen ensemble, its predictions, and its record, a small JSON file beside the recipes."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from mmmos import recipe, registry
+from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.selectors import Selection
+from mmmos.ensembles.spec import SelectRecipe
+from mmmos.errors import UnknownName, UsageError
+from mmmos.files import pretty_json, write_atomic
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Runs chosen from a pool, with their weights and the rule that chose them."""
+
+    pool: Pool
+    selection: Selection
+    rule: SelectRecipe
+
+    def __len__(self) -> int:
+        return len(self.selection.members)
+
+    def predict(self, clips: str | pd.DataFrame | Sequence[str]) -> pd.DataFrame:
+        """Scores indexed by clip id, a column for each axis, of a set by name or of clips of the pool's sets.
+
+        Raises ``UnknownName`` for an unknown set, ``UsageError`` for a clip that the pool has no predictions of.
+        """
+        if isinstance(clips, str):
+            if clips not in self.pool.ids:
+                raise UnknownName("set", clips, list(self.pool.ids))
+            return self.pool.mean(clips, self.selection.members, self.selection.weights)
+        ids = list(clips.index if isinstance(clips, pd.DataFrame) else clips)
+        known = pd.concat([self.predict(name) for name in self.pool.ids if name != "oof"])
+        absent = [clip for clip in ids if clip not in known.index]
+        if absent:
+            raise UsageError(
+                f"{len(absent)} clips have no prediction, among them {absent[0]!r}: extract and train first."
+            )
+        return known.loc[ids]
+
+    def members(self) -> pd.DataFrame:
+        """A row for each member: key, name, the weight of each axis, and its quality on each labelled set."""
+        chosen = [int(member) for member in self.selection.members]
+        table = pd.DataFrame(self.selection.weights, columns=[f"weight_{axis}" for axis in self.pool.axes])
+        table.insert(0, "name", [self.pool.specs[member].name for member in chosen])
+        table.insert(0, "key", [self.pool.keys[member] for member in chosen])
+        part = self.pool.only(chosen)
+        for name in self.pool.labelled():
+            table[f"{name}_utt_SRCC"] = np.nanmean(part.measure(name), axis=1)
+        return table
+
+    def record(self) -> dict[str, Any]:
+        """What was chosen, from what and how, as JSON values; the same choice gives the same record."""
+        members = [
+            {
+                "key": self.pool.keys[member],
+                "spec": self.pool.specs[member].model_dump(mode="json"),
+                "weights": dict(zip(self.pool.axes, map(float, weights), strict=True)),
+            }
+            for member, weights in zip(self.selection.members, self.selection.weights, strict=True)
+        ]
+        return {
+            "recipe": self.pool.name,
+            "rule": self.rule.model_dump(mode="json"),
+            "training_data": self.pool.data,
+            "pool": len(self.pool),
+            "members": members,
+        }
+
+    def write(self, path: str | Path) -> Path:
+        """Write the record."""
+        return write_atomic(path, pretty_json(self.record()))
+
+
+def select(pool: Pool, rule: str | SelectRecipe = "average", **parameters: Any) -> Ensemble:
+    """Choose and weigh runs of a pool.
+
+    ``rule``: a registered name with its parameters (``on``, ``k``, ``metric``, …), or a recipe's ``[select]``.
+    Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule.
+    """
+    chosen = SelectRecipe.model_validate(_recipe(rule, parameters)) if isinstance(rule, str) else rule
+    selector = registry.load("selectors", chosen.rule)
+    allowed = [name for name in inspect.signature(selector).parameters if name != "pool"]
+    for name in chosen.parameters():
+        if name not in allowed:
+            raise UnknownName(f"parameter of the rule {chosen.rule!r}", name, allowed)
+    selection: Selection = selector(pool, **chosen.parameters())
+    return Ensemble(pool, selection, chosen)
+
+
+def _recipe(rule: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a call as a ``[select]`` table. Raises ``UsageError`` for values of the wrong kind."""
+    own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric"}}
+    table = {"rule": rule, **own, "options": {name: value for name, value in parameters.items() if name not in own}}
+    try:
+        SelectRecipe.model_validate(table)
+    except ValidationError as error:
+        raise UsageError(" ".join(recipe.sentences(error, SelectRecipe, f"select({rule!r})"))) from None
+    return table

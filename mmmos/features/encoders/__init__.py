@@ -1,0 +1,52 @@
+"""Encoders by name. Built-ins and plug-ins register an ``EncoderCard`` in the entry-point group ``mmmos.encoders``."""
+
+import logging
+
+from mmmos import registry
+from mmmos.errors import UsageError
+from mmmos.features.encoders.base import Encoder, EncoderCard
+
+__all__ = ["Encoder", "EncoderCard", "cards", "encoder", "find_device"]
+
+log = logging.getLogger("mmmos")
+_told: set[str] = set()
+
+
+def encoder(name: str, weights: str | None = None, *, revision: str | None = None, device: str = "auto") -> Encoder:
+    """Load an encoder by name.
+
+    ``weights``: hub id, file or folder in the published layout; by default the card's own. ``device``: auto, cpu, cuda,
+    cuda:1, mps. Raises ``UnknownName``, ``UsageError`` (a path that does not exist), ``SetupError`` (weights or device
+    are not to be had).
+    """
+    card: EncoderCard = registry.load("encoders", name)
+    source = card.weights if weights is None else weights
+    if weights is None:
+        revision = revision or card.revision
+    if not card.commercial and name not in _told:
+        _told.add(name)
+        log.warning("The weights of %s may not be used commercially (%s).", name, card.licence)
+    return card.load(card, source, revision or "", find_device(device))
+
+
+def cards() -> list[EncoderCard]:
+    """The cards of all registered encoders, by name."""
+    return [registry.load("encoders", name) for name in registry.names("encoders")]
+
+
+def find_device(device: str) -> str:
+    """A torch device name; "auto" takes CUDA, then MPS, then the CPU. Raises ``UsageError`` for an absent one."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"The device {device!r} cannot be used: {reason}. Try auto, cpu, cuda, cuda:1 or mps."
+        ) from None
+    return device

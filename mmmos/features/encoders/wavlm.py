@@ -1,0 +1,131 @@
+"""WavLM (Chen et al., arXiv 2110.13900) through transformers: any checkpoint in the Hugging Face layout.
+
+States: index 0 is the input of the first block, index L the raw output of block L, in any version of transformers.
+Zeros change every frame of the base models (group norm over time), so a batch holds waves of equal length only.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmmos.errors import SetupError
+from mmmos.features import weights as weights_module
+from mmmos.features.encoders.base import EncoderCard
+from mmmos.features.spec import EncoderSpec
+
+RATE = 16_000
+
+
+class WavLM:
+    """A frozen WavLM; ``encode`` gives all hidden states of raw 16 kHz audio."""
+
+    def __init__(self, folder: Path, spec: EncoderSpec, device: str) -> None:
+        self._model, self._normalise = _load(folder)
+        self._model.to(device)
+        config = self._model.config
+        front = "zero mean, unit variance" if self._normalise else ""
+        hop, minimum = _framing(config)
+        layers, dim = config.num_hidden_layers + 1, config.hidden_size
+        self.spec = replace(spec, layers=layers, dim=dim, hop=hop, minimum=minimum, front=front)
+        self._device = device
+
+    @torch.inference_mode()
+    def encode(self, waves: Tensor) -> Tensor:
+        """States (batch, layers, frames, dim) float32 of waves (batch, samples); frame i begins at i × 20 ms."""
+        waves = waves.to(self._device, torch.float32)
+        if self._normalise:
+            mean, variance = waves.mean(1, keepdim=True), waves.var(1, keepdim=True, unbiased=False)
+            waves = (waves - mean) / torch.sqrt(variance + 1e-7)
+        states: list[Tensor] = []
+        blocks = self._model.encoder.layers
+        handles = [blocks[0].register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))]
+        handles += [b.register_forward_hook(lambda _, __, output: states.append(_first(output))) for b in blocks]
+        try:
+            self._model(waves)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.stack(states, dim=1)
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _load(folder: Path):  # type: ignore[no-untyped-def]
+    """The model in evaluation mode and whether its input is normalised to zero mean and unit variance."""
+    from transformers import WavLMConfig, WavLMModel
+    from transformers.utils import logging
+
+    if not (folder / "config.json").is_file():
+        raise SetupError(f"{folder} is no WavLM folder: it holds no config.json beside the weights.")
+    config = WavLMConfig.from_pretrained(folder)
+    if config.model_type != "wavlm" or json.loads((folder / "config.json").read_text()).get("model_type") != "wavlm":
+        raise SetupError(f"{folder}/config.json is not of a WavLM (model_type must be 'wavlm').")
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, info = WavLMModel.from_pretrained(folder, config=config, output_loading_info=True, dtype=torch.float32)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SetupError(f"The WavLM weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+    finally:
+        logging.set_verbosity(level)
+    wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
+    if wrong:
+        listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(map(str, keys))}" for name, keys in wrong.items())
+        raise SetupError(f"The weights in {folder} do not fit their config.json. {listed}.")
+    preprocessor = folder / "preprocessor_config.json"
+    settings = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
+    normalise = settings.get("do_normalize", config.feat_extract_norm == "layer")
+    return model.eval().requires_grad_(False), bool(normalise)
+
+
+def _framing(config) -> tuple[float, int]:  # type: ignore[no-untyped-def]
+    """Hop in s and the least number of samples that gives one frame, from the strided convolutions."""
+    stride, minimum = 1, 1
+    for step in config.conv_stride:
+        stride *= step
+    for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        minimum = (minimum - 1) * step + kernel
+    return stride / RATE, minimum
+
+
+def load(card: EncoderCard, weights: str, revision: str, device: str) -> WavLM:
+    """Load a WavLM from a hub id or a folder; the card's SHA-256 is checked for the card's own weights."""
+    if not weights:
+        raise SetupError(f"The encoder {card.name!r} needs weights = a hub id or a folder in the Hugging Face layout.")
+    folder = weights_module.find(weights, revision)
+    own = weights == card.weights
+    digest = weights_module.checked(folder, card.sha256 if own else "")
+    spec = EncoderSpec(
+        name=card.name,
+        family=card.family,
+        rate=card.rate,
+        layers=0,
+        dim=0,
+        hop=0.0,
+        minimum=0,
+        licence=card.licence if own else "see the weights",
+        weights=weights,
+        revision=revision,
+        sha256=digest,
+    )
+    return WavLM(folder, spec, device)
+
+
+WAVLM = EncoderCard("wavlm", "wavlm", load, "see the weights", rate=RATE, hop=0.02, minimum=400)
+
+WAVLM_BASE_PLUS = replace(
+    WAVLM,
+    name="wavlm-base-plus",
+    licence="CC-BY-SA-3.0",
+    layers=13,
+    dim=768,
+    weights="microsoft/wavlm-base-plus",
+    revision="4c66d4806a428f2e922ccfa1a962776e232d487b",
+    sha256="3bb273a6ace99408b50cfc81afdbb7ef2de02da2eab0234e18db608ce692fe51",
+)

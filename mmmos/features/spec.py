@@ -1,0 +1,126 @@
+"""What an encoder is, what a feature set is, and the recipe that asks for them.
+
+A feature set is one encoder over windows of audio, pooled and stored in one way. Its fingerprint is the SHA-256 of
+everything that changes its numbers, and nothing else: not the path of the weights, the device or the batch size.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from mmmos import recipe
+from mmmos.audio import POLICY
+from mmmos.files import key_of
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Facts of a loaded encoder.
+
+    ``rate`` Hz and ``minimum`` samples of its input; ``layers`` × ``dim`` of its output; ``hop`` s between frames;
+    ``family`` and ``code`` name the code that runs it (``code`` changes when that gives other numbers); ``front`` is
+    what happens to the waveform first; ``sha256`` is of the weights file ("" without weights).
+    """
+
+    name: str
+    family: str
+    rate: int
+    layers: int
+    dim: int
+    hop: float
+    minimum: int
+    licence: str
+    weights: str = ""
+    revision: str = ""
+    sha256: str = ""
+    code: str = "1"
+    front: str = ""
+    precision: str = "float32"
+    layer_names: tuple[str, ...] = field(default=())
+
+    def names(self) -> tuple[str, ...]:
+        """One name a layer; hidden states are named by their index, 0 being the input of the first block."""
+        return self.layer_names or tuple(str(index) for index in range(self.layers))
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """A feature set: an encoder, its windows (s) and the dtype of the stored unit vectors."""
+
+    name: str
+    encoder: EncoderSpec
+    window: float = 10.0
+    hop: float = 10.0
+    dtype: str = "float16"
+
+    def numbers(self) -> dict[str, object]:
+        """Everything that changes the stored numbers."""
+        ignored = {"name", "licence", "weights", "revision"}
+        encoder = {key: value for key, value in asdict(self.encoder).items() if key not in ignored}
+        return {
+            "schema": SCHEMA,
+            "audio": POLICY,
+            "encoder": encoder | {"layer_names": list(self.encoder.names())},
+            "window": self.window,
+            "hop": self.hop,
+            "pooling": "mean",
+            "dtype": self.dtype,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of ``numbers()``."""
+        return key_of(self.numbers())
+
+
+class EncoderRecipe(recipe.Recipe):
+    """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's."""
+
+    encoder: str
+    name: str | None = None
+    weights: str | None = None
+    revision: str | None = None
+    window: float | None = Field(None, gt=0)
+    hop: float | None = Field(None, gt=0)
+    dtype: Literal["float16", "float32"] | None = None
+
+    @property
+    def set_name(self) -> str:
+        """Name of the feature set."""
+        return self.name or self.encoder
+
+
+class FeatureRecipe(recipe.Recipe):
+    """``features/*.toml``: encoders by name or as tables, and defaults for their windows (s) and stored dtype."""
+
+    encoders: list[str | EncoderRecipe] = Field(min_length=1)
+    window: float = Field(10.0, gt=0)
+    hop: float = Field(10.0, gt=0)
+    dtype: Literal["float16", "float32"] = "float16"
+
+    @field_validator("encoders")
+    @classmethod
+    def _distinct(cls, encoders: list[str | EncoderRecipe]) -> list[str | EncoderRecipe]:
+        names = [e if isinstance(e, str) else e.set_name for e in encoders]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two feature sets are called {twice[0]!r}; give one of them a name of its own")
+        return encoders
+
+    def tables(self) -> list[EncoderRecipe]:
+        """Every encoder as a table with this recipe's defaults filled in."""
+        filled = []
+        for entry in self.encoders:
+            table = EncoderRecipe(encoder=entry) if isinstance(entry, str) else entry
+            defaults = {"window": self.window, "hop": self.hop, "dtype": self.dtype}
+            missing = {key: value for key, value in defaults.items() if getattr(table, key) is None}
+            filled.append(table.model_copy(update=missing))
+        return filled
+
+
+def read_recipe(name: str, workspace: str = ".") -> FeatureRecipe:
+    """A feature recipe by name or path."""
+    return recipe.read(recipe.find("features", name, workspace), FeatureRecipe)

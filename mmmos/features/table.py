@@ -1,0 +1,84 @@
+"""Features in memory: the pooled embeddings of a list of clips, one array for each feature set."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mmmos.errors import UnknownName, UsageError
+from mmmos.files import key_of
+
+
+@dataclass(frozen=True)
+class FeatureArray:
+    """Raw clip embeddings of one feature set: ``raw`` (clips, layers, dim) float32, a name for each layer."""
+
+    name: str
+    fingerprint: str
+    layer_names: tuple[str, ...]
+    raw: NDArray[np.float32]
+
+    def layers(self, choice: str | Sequence[str | int]) -> NDArray[np.float32]:
+        """Chosen layers (clips, layers, dim): "all", "last", "mean" (their mean), or layer names or indices.
+
+        Raises ``UnknownName`` for a name of no layer.
+        """
+        if choice == "all":
+            return self.raw
+        if choice == "last":
+            return self.raw[:, -1:]
+        if choice == "mean":
+            return self.raw.mean(axis=1, keepdims=True)
+        wanted = [choice] if isinstance(choice, str) else [str(name) for name in choice]
+        for name in wanted:
+            if name not in self.layer_names:
+                raise UnknownName(f"layer of {self.name}", name, self.layer_names)
+        return self.raw[:, [self.layer_names.index(name) for name in wanted]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embeddings of the clips that are usable in every feature set.
+
+    ``ids`` clip ids; ``keys`` store keys of their audio; ``sets`` by feature set name, rows in the order of ``ids``;
+    ``status`` of every clip asked for, indexed by id: columns status ("done" or "rejected"), reason, detail.
+    """
+
+    ids: tuple[str, ...]
+    keys: tuple[str, ...]
+    sets: dict[str, FeatureArray]
+    status: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, name: str) -> FeatureArray:
+        if name not in self.sets:
+            raise UnknownName("feature set", name, sorted(self.sets))
+        return self.sets[name]
+
+    def of(self, ids: Sequence[str]) -> "Features":
+        """The features of some clips, in the order of ``ids``. Raises ``UsageError`` for a clip without features."""
+        position = {clip: row for row, clip in enumerate(self.ids)}
+        absent = [clip for clip in ids if clip not in position]
+        if absent:
+            raise UsageError(f"{len(absent)} clips have no features, among them {absent[0]!r}.")
+        rows = np.array([position[clip] for clip in ids], dtype=np.int64)
+        sets = {
+            name: FeatureArray(name, array.fingerprint, array.layer_names, array.raw[rows])
+            for name, array in self.sets.items()
+        }
+        return Features(tuple(ids), tuple(self.keys[row] for row in rows), sets, self.status)
+
+    def digest(self, names: Sequence[str], rows: Iterable[int] | None = None) -> str:
+        """SHA-256 (hex) of what embeddings are computed from: audio keys in order (of all ``rows``), fingerprints."""
+        keys = self.keys if rows is None else [self.keys[row] for row in rows]
+        audio = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+        return key_of({"audio": audio, "sets": {name: self[name].fingerprint for name in names}})
+
+    def rejected(self) -> pd.DataFrame:
+        """The rejected clips: reason and detail, indexed by id."""
+        return self.status.loc[self.status["status"] == "rejected", ["reason", "detail"]]

@@ -1,0 +1,73 @@
+"""Weights: a local file or folder, or a folder of the Hugging Face hub at a pinned revision; local copies first."""
+
+import os
+from pathlib import Path
+
+from mmmos.errors import SetupError, UsageError, did_you_mean
+from mmmos.files import sha256_file
+
+_PATTERNS = ["*.json", "*.safetensors", "*.bin"]
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def find(weights: str, revision: str = "", *, offline: bool = False) -> Path:
+    """Path of weights given as a file, a folder or a hub id ``owner/name``; fetched when they are not in the hub cache.
+
+    Raises ``UsageError`` for a path that does not exist, ``SetupError`` when the hub cannot give them.
+    """
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if not _is_hub_id(weights):
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
+        hint = f" Did you mean {str(path.parent / near)!r}?" if near else " A hub id has the form owner/name."
+        raise UsageError(f"There are no weights at {weights!r}.{hint}")
+    return _from_hub(weights, revision or None, offline or is_offline())
+
+
+def weights_file(path: Path) -> Path:
+    """The file that holds the tensors: the path itself, or the one in a folder. Raises ``SetupError``."""
+    if path.is_file():
+        return path
+    for name in _FILES:
+        if (path / name).is_file():
+            return path / name
+    raise SetupError(f"The folder {path} holds none of {', '.join(_FILES)}. Fetch the weights again.")
+
+
+def checked(path: Path, expected: str = "") -> str:
+    """SHA-256 of the weights file at a path. Raises ``SetupError`` when another one is expected."""
+    got = sha256_file(weights_file(path))
+    if expected and got != expected:
+        raise SetupError(
+            f"{weights_file(path)} has SHA-256 {got}, the published file has {expected}: a damaged or another file."
+            " Delete it and fetch it again, or name it with weights = … to use it as it is."
+        )
+    return got
+
+
+def is_offline() -> bool:
+    """True when the environment forbids the network (``HF_HUB_OFFLINE``)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def _is_hub_id(text: str) -> bool:
+    return text.count("/") == 1 and text[0] not in "./~" and not text.endswith((".pt", ".pth", ".bin", ".safetensors"))
+
+
+def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    advice = f"On a machine with network: mmmos features fetch {repo}; or give a local folder with weights = …"
+    if offline:
+        raise SetupError(f"The weights {repo!r} are not on this machine and the network is off. {advice}.")
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise SetupError(f"The weights {repo!r} cannot be fetched: {reason}. {advice}.") from None

@@ -1,0 +1,297 @@
+"""The metrics of the challenge: how well predicted scores agree with mean ratings, for clips and for systems.
+
+Conventions
+    Scores are 1-D arrays of equal length, or DataFrames indexed by clip id whose columns are axes (PQ, PC, CE, CU,
+    in any order). Level "utterance" compares clips; level "system" compares the plain means over each system's clips,
+    for truth and prediction separately. The challenge ranks by system-level SRCC.
+    A correlation with a constant is undefined: nan, without a warning.
+
+Metrics
+    ``mse`` mean squared error [0, inf), ``lcc`` Pearson's r [-1, 1], ``srcc`` Spearman's rho [-1, 1],
+    ``ktau`` Kendall's tau-b [-1, 1]; numbers as numpy and scipy give them (arXiv 2509.01336, section IV-A).
+
+``evaluate`` makes the table of all 32, ``summary`` its means over the axes. Where the scorers of past challenges keep
+only the ids that both files hold, a missing, unknown, repeated or NaN id is an error here.
+"""
+
+import csv
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from mmmos.axes import AXES, find_axis
+from mmmos.errors import InputError, Problem
+from mmmos.statistics import bootstrap, interval, is_constant, resample_counts
+
+LEVELS = {"utterance": "utt", "system": "sys"}
+SHOWN = 5
+
+log = logging.getLogger(__name__)
+
+Table = pd.DataFrame | str | Path
+Systems = pd.Series | Mapping[str, str] | Sequence[str]
+
+
+def validate(predicted: ArrayLike, true: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both arrays as float64 (n,).
+
+    Raises ``ValueError`` unless they are 1-D, of one length n >= 1, and finite.
+    """
+    x, y = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    if x.ndim != 1 or x.shape != y.shape or not len(x):
+        raise ValueError(
+            f"Scores must be two 1-D arrays of one length, at least 1; got shapes {x.shape} and {y.shape}."
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("Scores must be finite; leave out clips without a score before a metric is computed.")
+    return x, y
+
+
+def mse(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Mean squared error of (n,) scores, in [0, inf). Raises as ``validate``."""
+    x, y = validate(predicted, true)
+    return float(np.mean((x - y) ** 2))
+
+
+def lcc(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Pearson's linear correlation of (n,) scores, in [-1, 1]; nan when one is constant. Raises as ``validate``."""
+    x, y = validate(predicted, true)
+    return float("nan") if _constant(x, y) else float(np.corrcoef(x, y)[0, 1])
+
+
+def srcc(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Spearman's rank correlation of (n,) scores, in [-1, 1]; nan when one is constant. Raises as ``validate``."""
+    x, y = validate(predicted, true)
+    return float("nan") if _constant(x, y) else float(stats.spearmanr(x, y).statistic)
+
+
+def ktau(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Kendall's tau-b of (n,) scores, in [-1, 1]; nan when one is constant. Raises as ``validate``."""
+    x, y = validate(predicted, true)
+    return float("nan") if _constant(x, y) else float(stats.kendalltau(x, y).statistic)
+
+
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"MSE": mse, "LCC": lcc, "SRCC": srcc, "KTAU": ktau}
+
+
+def by_system(values: pd.Series | ArrayLike, systems: pd.Series | ArrayLike) -> pd.Series:
+    """Plain mean of (n,) scores over each system's clips; ``systems`` names the system of each, in the same order.
+
+    Returns a Series indexed by system, sorted by name. Raises ``ValueError`` for lengths that differ.
+    """
+    scores, names = np.asarray(values, np.float64), np.asarray(systems, object)
+    if scores.shape != names.shape or scores.ndim != 1:
+        raise ValueError(f"Scores and systems must be 1-D and of one length; got {scores.shape} and {names.shape}.")
+    return pd.Series(scores).groupby(names).mean()
+
+
+def evaluate(
+    predictions: Table, truth: Table, *, systems: Systems | None = None, intervals: int = 0, seed: int = 0
+) -> pd.DataFrame:
+    """All metrics for every axis and level, one row each: 32 rows where systems are known, else 16.
+
+    ``predictions``: DataFrame, or the path of an answer file. ``truth``: DataFrame, or what ``read_manifest`` reads.
+    ``systems``: system of each clip as a Series or mapping by id, or a sequence in the truth's order; by default the
+    truth's column ``system``. An axis without any truth is left out, which is logged and noted in ``attrs["notes"]``.
+
+    Returns columns ``axis``, ``level`` ("utterance", "system"), ``metric``, ``value``, ``n`` (clips or systems); with
+    ``intervals`` > 0 also ``ci_low`` and ``ci_high``, the 95 % percentile interval over that many bootstrap resamples
+    of clips or of systems. Raises ``InputError`` naming the ids that are missing, unknown, repeated or not finite.
+    """
+    scores = align(predictions, truth, systems)
+    rows: list[dict[str, Any]] = []
+    for level, (predicted, true) in scores.levels().items():
+        counts = resample_counts(len(true), intervals, seed) if intervals else None
+        for axis in true.columns:
+            x, y = predicted[axis].to_numpy(), true[axis].to_numpy()
+            for name, metric in METRICS.items():
+                row = {"axis": axis, "level": level, "metric": name, "value": metric(x, y), "n": len(true)}
+                if counts is not None:
+                    row["ci_low"], row["ci_high"] = interval(bootstrap(name, x, y, counts))
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    table.attrs["notes"] = list(scores.notes)
+    return table
+
+
+def summary(table: pd.DataFrame) -> dict[str, float]:
+    """Means over the axes of a table from ``evaluate``: ``utt_MSE`` … ``utt_KTAU``, ``sys_MSE`` … ``sys_KTAU``.
+
+    A level that the table lacks is left out; a mean over an undefined correlation is nan.
+    """
+    found = table.groupby(["level", "metric"])["value"].agg(lambda values: float(np.mean(values.to_numpy())))
+    return {
+        f"{short}_{metric}": float(found[level, metric])
+        for level, short in LEVELS.items()
+        for metric in METRICS
+        if (level, metric) in found.index
+    }
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Predictions and truth over the same clips in the same order; float64 columns, one per axis that has truth.
+
+    ``systems`` names each clip's system, or is None; ``notes`` are sentences about what was left out.
+    """
+
+    predicted: pd.DataFrame
+    true: pd.DataFrame
+    systems: pd.Series | None
+    notes: list[str] = field(default_factory=list)
+
+    def levels(self) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+        """(predicted, true): "utterance" (clips, axes) and, where systems are known, "system" (systems, axes)."""
+        pairs = {"utterance": (self.predicted, self.true)}
+        if self.systems is not None:
+            predicted, true = (
+                pd.DataFrame({axis: by_system(frame[axis], self.systems) for axis in frame.columns})
+                for frame in (self.predicted, self.true)
+            )
+            pairs["system"] = (predicted, true)
+        return pairs
+
+
+def align(predictions: Table, truth: Table, systems: Systems | None = None) -> Aligned:
+    """Predictions in the order of the truth; arguments, notes and errors as in ``evaluate``."""
+    clips = truth if isinstance(truth, pd.DataFrame) else _read_truth(truth)
+    predicted = _scores(predictions if isinstance(predictions, pd.DataFrame) else read_predictions(predictions))
+    true, notes = _scores(clips), []
+    left_out = [axis for axis in AXES if axis not in true or true[axis].isna().all()]
+    true = true.drop(columns=left_out, errors="ignore")
+    problems = [*_id_problems(predicted.index, true.index), *_value_problems(predicted, true)]
+    if problems:
+        raise InputError(problems)
+    if left_out:
+        notes.append(f"No clip has a true score on {', '.join(left_out)}: left out.")
+    if systems is not None:
+        clip_systems: pd.Series | None = _given_systems(systems, true.index)
+    else:
+        clip_systems, more = _own_systems(clips)
+        notes.extend(more)
+    for note in notes:
+        log.warning(note)
+    return Aligned(predicted.loc[true.index, list(true.columns)], true, clip_systems, notes)
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Scores from an answer file: lines ``id,PQ,PC,CE,CU`` under a header that names the columns, or, without a header,
+    in that order.
+
+    Returns float64 columns indexed by id. Raises ``InputError`` naming each line that cannot be read.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError([Problem(str(path), f"cannot be read as comma-separated text: {error}.")]) from None
+    columns = [find_axis(name) for name in rows[0][1][1:]] if rows else []
+    if rows and any(columns):
+        rows = rows[1:]
+    else:
+        columns = list(AXES)
+    problems: list[Problem | str] = []
+    scores: dict[str, list[list[float]]] = {}
+    for number, row in rows:
+        try:
+            values = [float(text) for text, axis in zip(row[1:], columns, strict=True) if axis]
+            scores.setdefault(row[0], []).append(values)
+        except ValueError:
+            problems.append(
+                Problem(str(path), f"expected an id and {len(columns)} numbers; got {','.join(row)!r}.", number)
+            )
+    if problems or not scores:
+        raise InputError(problems[:20] or [Problem(str(path), "holds no scores.")], max(0, len(problems) - 20))
+    index = pd.Index([clip for clip, found in scores.items() for _ in found], name="id", dtype=object)
+    return pd.DataFrame(
+        [row for found in scores.values() for row in found], index=index, columns=[a for a in columns if a]
+    )
+
+
+def _read_truth(path: str | Path) -> pd.DataFrame:
+    from mmmos.manifest import read_manifest
+
+    return read_manifest(path)
+
+
+def _scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """The axis columns of a DataFrame under their short names, float64."""
+    names = {column: axis for column in frame.columns if (axis := find_axis(str(column)))}
+    scores = frame[list(names)].rename(columns=names)
+    if scores.columns.has_duplicates:
+        raise InputError([f"Two columns name one axis: {', '.join(map(str, names))}. Keep one column per axis."])
+    try:
+        return scores[[axis for axis in AXES if axis in scores]].astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError([f"The axis columns must hold numbers: {error}."]) from None
+
+
+def _id_problems(predicted: pd.Index, true: pd.Index) -> list[str]:
+    cases = {
+        "predicted more than once": predicted[predicted.duplicated()].unique(),
+        "in the truth more than once": true[true.duplicated()].unique(),
+        "without a prediction": true.difference(predicted, sort=False),
+        "predicted but not in the truth": predicted.difference(true, sort=False),
+    }
+    problems = [f"{_clips(ids)} {case}: {_some(ids)}." for case, ids in cases.items() if len(ids)]
+    return problems if len(true) else [*problems, "The truth holds no clips."]
+
+
+def _value_problems(predicted: pd.DataFrame, true: pd.DataFrame) -> list[str]:
+    problems = (
+        [] if len(true.columns) else ["The truth has no scores on any axis, so there is nothing to compare with."]
+    )
+    for axis in true.columns:
+        if axis not in predicted:
+            problems.append(f"The predictions have no column {axis}, which the truth has.")
+        for side, frame in (("prediction", predicted), ("true score", true)):
+            bad = frame.index[~np.isfinite(frame[axis])] if axis in frame else []
+            if len(bad):
+                problems.append(f"{_clips(bad)} whose {side} on {axis} is not a finite number: {_some(bad)}.")
+    return problems
+
+
+def _given_systems(systems: Systems, ids: pd.Index) -> pd.Series:
+    if isinstance(systems, pd.Series | Mapping):
+        found = pd.Series(dict(systems), dtype=object).reindex(ids)
+    elif len(systems) == len(ids):
+        found = pd.Series(list(systems), index=ids, dtype=object)
+    else:
+        raise InputError(
+            [f"There are {len(systems)} systems for {len(ids)} clips; give one for each, or a mapping by id."]
+        )
+    lacking = ids[found.isna()]
+    if len(lacking):
+        raise InputError([f"{_clips(lacking)} without a system: {_some(lacking)}."])
+    return found
+
+
+def _own_systems(truth: pd.DataFrame) -> tuple[pd.Series | None, list[str]]:
+    """The truth's column ``system`` when every clip has one, and a note when only some have."""
+    column = truth.get("system")
+    if column is None or column.isna().all():
+        return None, []
+    if column.isna().any():
+        return None, [f"{_clips(truth.index[column.isna()])} without a system: the system level is left out."]
+    return column, []
+
+
+def _constant(x: np.ndarray, y: np.ndarray) -> bool:
+    return bool(is_constant(x.min(), x.max()) or is_constant(y.min(), y.max()))
+
+
+def _clips(ids: Sequence[Any] | pd.Index) -> str:
+    return "1 clip" if len(ids) == 1 else f"{len(ids)} clips"
+
+
+def _some(ids: Sequence[Any] | pd.Index) -> str:
+    more = f", … and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return ", ".join(repr(str(clip)) for clip in list(ids)[:SHOWN]) + more
