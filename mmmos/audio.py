@@ -6,9 +6,13 @@ The policy below (decoder, mono by mean over channels, resampler) is part of eve
 """
 
 import hashlib
+import math
+import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,7 @@ REASONS = {
     "missing": "the file is not there",
     "not_a_file": "the path is a folder, a pipe or a device",
     "unreadable": "the file system refuses to read it",
+    "changed": "the file was written to while it was being read",
     "empty_file": "the file has 0 bytes",
     "not_audio": "the content is not audio",
     "needs_ffmpeg": "the content is audio of a kind that libsndfile does not decode",
@@ -45,8 +50,22 @@ POLICY = {"decoder": "libsndfile-1", "mono": "mean", "resampler": "soxr-hq", "au
 # Formats in which a seek lands on the very sample; the others are decoded from their beginning.
 _EXACT_SEEK = {"WAV", "WAVEX", "W64", "RF64", "FLAC", "AIFF", "AU", "CAF"}
 
-# Containers that libsndfile does not open: (offset, magic bytes).
-_NEEDS_FFMPEG = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (0, b"\xff\xf1"), (0, b"\xff\xf9"), (0, b"0&\xb2u"))
+# Audio that libsndfile does not open: (offset, magic bytes) of MP4, Matroska, AAC, ASF, AVI, AMR, WavPack, APE, DSD.
+_NEEDS_FFMPEG = (
+    (4, b"ftyp"),
+    (0, b"\x1aE\xdf\xa3"),
+    (0, b"\xff\xf1"),
+    (0, b"\xff\xf9"),
+    (0, b"0&\xb2u"),
+    (8, b"AVI "),
+    (0, b"#!AMR"),
+    (0, b"wvpk"),
+    (0, b"MAC "),
+    (0, b"DSD "),
+)
+
+# A file opened without waiting, so that a pipe in its place cannot block.
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def content_hash(path: str | Path) -> str:
@@ -56,6 +75,15 @@ def content_hash(path: str | Path) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def stamp(path: str | Path) -> tuple[int, int]:
+    """Size and time of the last write (ns): two equal stamps mean that nothing was written in between."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def read(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
@@ -72,48 +100,76 @@ def read(path: str | Path, start: float | None = None, end: float | None = None)
             with soundfile.SoundFile(raw) as file:
                 return _decode(file, start, end), file.samplerate
         except soundfile.LibsndfileError as error:
-            raise _undecodable(head, error) from None
+            raise _undecodable(head, error.error_string) from None
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]
-    """The file opened for reading; only a regular, non-empty file is opened, so that a pipe cannot block."""
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """A regular, non-empty file opened for reading, without a name that a decoder could go by."""
+    try:
+        with os.fdopen(_descriptor(path), "rb") as file:
+            yield file
+    except OSError as error:
+        raise Rejected("unreadable", f"{path}: {error.strerror or error}") from None
+
+
+def _descriptor(path: Path) -> int:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise Rejected("not_a_file", f"{path} is not a regular file")
         if status.st_size == 0:
             raise Rejected("empty_file", f"{path} has 0 bytes")
-        return path.open("rb")
+        return os.open(path, _OPEN)
     except (FileNotFoundError, NotADirectoryError):
         raise Rejected("missing", f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise Rejected("unreadable", f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except ValueError as error:
+        raise Rejected("unreadable", f"{str(path)!r}: {error}") from None
 
 
 def _decode(file, start: float | None, end: float | None) -> Samples:  # type: ignore[no-untyped-def]
+    """The samples of a segment. The declared length is not believed: blocks are read until none is left."""
     rate = file.samplerate
     if not RATES[0] <= rate <= RATES[1]:
         raise Rejected("bad_rate", f"{rate} Hz; allowed are {RATES[0]} to {RATES[1]} Hz")
-    first = round((start or 0.0) * rate)
-    last = MAX_SECONDS * rate if end is None else round(end * rate)
+    first, last = _segment(start, end, rate)
     blocks: list[Samples] = []
-    position = 0
-    if first < file.frames and file.format in _EXACT_SEEK:
-        position = file.seek(first)
-    # The declared length is not believed: blocks are read until none is left.
-    while position < last + 1:
-        block = file.read(min(BLOCK, int(last) + 1 - position), dtype="float32", always_2d=True)
+    exact, size = file.format in _EXACT_SEEK, max(BLOCK // file.channels, 1)
+    position = file.seek(first) if exact and 0 < first < file.frames else 0
+    while position < last:
+        # Of an MP3 the last bit of a sample depends on how much is asked for, so whole blocks are.
+        block = _block(file, min(size, last - position) if exact else size, position)
         if not len(block):
             break
         if position + len(block) > first:
-            blocks.append(block[max(first - position, 0) :])
+            blocks.append(block[max(first - position, 0) : last - position])
         position += len(block)
-    if end is None and position > last:
+    if min(position, last) - first > MAX_SECONDS * rate:
         raise Rejected("too_long", f"more than {MAX_SECONDS / 3600:g} h of audio")
     if position and first >= position:
         raise Rejected("bad_segment", f"the segment starts at {start:g} s, the audio ends at {position / rate:.3f} s")
-    samples = np.concatenate(blocks)[: int(last) - first] if blocks else np.zeros((0, 1), np.float32)
-    return _checked(samples, rate)
+    if position and end is not None and math.inf > end > position / rate + MIN_SECONDS:
+        raise Rejected("bad_segment", f"the segment ends at {end:g} s, the audio ends at {position / rate:.3f} s")
+    return _checked(np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate)
+
+
+def _segment(start: float | None, end: float | None, rate: int) -> tuple[int, int]:
+    """First sample of a segment and the one behind its last, at most one sample more than is allowed."""
+    begin, stop = start or 0.0, math.inf if end is None else end
+    if not 0 <= begin < stop:
+        raise Rejected("bad_segment", f"the segment from {begin:g} s to {stop:g} s holds nothing")
+    return round(begin * rate), round(min(stop, begin + MAX_SECONDS) * rate) + (stop > begin + MAX_SECONDS)
+
+
+def _block(file, count: int, position: int) -> Samples:  # type: ignore[no-untyped-def]
+    import soundfile
+
+    try:
+        block: Samples = file.read(count, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        reason = _plain(error.error_string)
+        raise Rejected("decode_error", f"{reason}, after {position / file.samplerate:.3f} s") from None
+    return block
 
 
 def _checked(samples: Samples, rate: int) -> Samples:
@@ -128,7 +184,7 @@ def _checked(samples: Samples, rate: int) -> Samples:
     return samples
 
 
-def _undecodable(head: bytes, error: Exception) -> Rejected:
+def _undecodable(head: bytes, reason: str) -> Rejected:
     if len(head) < 44:
         return Rejected("not_audio", f"{len(head)} bytes are too short to be audio")
     if any(head[offset : offset + len(magic)] == magic for offset, magic in _NEEDS_FFMPEG):
@@ -137,8 +193,13 @@ def _undecodable(head: bytes, error: Exception) -> Rejected:
     if text.startswith(("<!doctype", "<html", "<?xml", "{")):
         return Rejected("not_audio", f"it begins with {text!r}: a failed download?")
     if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64") or head[:3] == b"ID3":
-        return Rejected("decode_error", str(error).rstrip("."))
-    return Rejected("not_audio", str(error).rstrip("."))
+        return Rejected("decode_error", _plain(reason))
+    return Rejected("not_audio", f"{_plain(reason)}; it begins with {head[:12]!r}")
+
+
+def _plain(reason: str) -> str:
+    """A message of libsndfile without the punctuation around it."""
+    return reason.removeprefix("Error : ").strip(" .")
 
 
 def mono(samples: Samples) -> Samples:

@@ -9,13 +9,19 @@ from pydantic import Field, model_validator
 
 from mmmos import manifest, recipe
 from mmmos.ensembles import spec as ensemble_spec
-from mmmos.ensembles.data import SEALED
+from mmmos.ensembles.data import OUT_OF_FOLD, SEALED
+from mmmos.ensembles.ensemble import check_rule
+from mmmos.ensembles.spec import SelectRecipe
+from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.features import spec as feature_spec
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.recipe import Recipe
 from mmmos.submissions.formats import Format, read_format
 
 Names = str | list[str]
+
+# What a submission or an ensemble may be called.
+NAME = r"[\w][\w.-]*"
 
 
 class DataSection(Recipe):
@@ -64,7 +70,7 @@ class SubmissionSection(Recipe):
     """``[submission]``: format and folder name; ``missing`` = "mean" answers unusable clips with the training mean."""
 
     format: str = "audiomos2025-track2"
-    name: str = Field("submission", pattern=r"^[\w][\w.-]*$")
+    name: str = Field(default="submission", pattern=f"^{NAME}$")
     missing: Literal["error", "mean"] = "error"
     header: bool | None = None
 
@@ -100,6 +106,16 @@ class Inputs:
         return self.workspace / "ensembles"
 
     @property
+    def submission(self) -> Path:
+        """Folder of the submission."""
+        return self.workspace / "submissions" / self.challenge.submission.name
+
+    @property
+    def recipe_words(self) -> str:
+        """The ensemble recipe, as messages call it."""
+        return f"the ensemble recipe {self.challenge.ensembles.recipe!r}"
+
+    @property
     def recipe_name(self) -> str:
         """Name of the ensemble recipe, and of its folder of runs."""
         return Path(self.challenge.ensembles.recipe).stem
@@ -116,8 +132,35 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
     workspace = Path(path).resolve().parent
     features = challenge.features.resolve(workspace)
     heads = ensemble_spec.read_recipe(challenge.ensembles.recipe, str(workspace))
-    heads.specs([table.set_name for table in features.tables()], f"the ensemble recipe {challenge.ensembles.recipe!r}")
     format = read_format(challenge.submission.format, workspace)
     sources = challenge.data.sources(workspace)
     clips = manifest.read_manifest(sources, root=challenge.data.root or None, labels=set(sources) - SEALED)
-    return Inputs(challenge, workspace, features, heads, format, clips)
+    inputs = Inputs(challenge, workspace, features, heads, format, clips)
+    _check(inputs)
+    return inputs
+
+
+def _check(inputs: Inputs) -> None:
+    """Raise ``RecipeError`` when the ensemble recipe does not fit the features, the sets at hand or the format."""
+    recipe, name = inputs.ensembles, inputs.recipe_words
+    recipe.specs([table.set_name for table in inputs.features.tables()], name)
+    sets = set(inputs.clips["set"])
+    unknown = [each for each in recipe.train if each not in sets]
+    if unknown:
+        raise RecipeError([f"{name}: train: {UnknownName('set of [data]', unknown[0], sorted(sets - SEALED))}"])
+    absent = [axis for axis in inputs.format.axes if axis not in recipe.axes]
+    if absent and "eval" in sets:
+        raise RecipeError([f"{name}: axes: {absent[0]} is missing, which the format {inputs.format.title!r} asks for."])
+
+
+def check_selection(inputs: Inputs, rule: SelectRecipe) -> None:
+    """Raise ``RecipeError`` for a rule that is unknown or looks at a set without scores."""
+    recipe = inputs.ensembles
+    labelled = inputs.clips.loc[inputs.clips[recipe.axes].notna().any(axis=1), "set"]
+    open_sets = [str(each) for each in labelled.unique() if each not in {*SEALED, *recipe.train}]
+    if all(entry.folds > 1 for entry in recipe.grid):
+        open_sets.append(OUT_OF_FOLD)
+    try:
+        check_rule(rule, open_sets)
+    except UsageError as error:
+        raise RecipeError([f"{inputs.recipe_words}: [select]: {error}"]) from None

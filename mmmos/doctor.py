@@ -4,8 +4,8 @@ import importlib
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pandas as pd
@@ -33,7 +33,16 @@ _FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 
 def examine() -> pd.DataFrame:
     """A row for each thing looked at: what, state ("ok", "absent" or "broken"), detail."""
-    checks = (_python(), *map(_package, PACKAGES), _device(), _decoder(), _ffmpeg(), *_mixes(), *_plugins(), _hub())
+    checks = (
+        _python(),
+        *map(_package, PACKAGES),
+        _guarded("device", _device),
+        _guarded("decoder", _decoder),
+        _ffmpeg(),
+        *_mixes(),
+        *_plugins(),
+        _hub(),
+    )
     return pd.DataFrame(checks, columns=["what", "state", "detail"])
 
 
@@ -50,8 +59,20 @@ def _package(name: str) -> Finding:
     try:
         importlib.import_module(_MODULES.get(name, name))
         return name, "ok", version(name)
-    except (ImportError, OSError, PackageNotFoundError) as error:
-        return name, "broken", f"cannot be imported: {error}. Install MMMOS again with its constraints.txt."
+    except Exception as error:
+        return name, "broken", f"cannot be imported: {_reason(error)}. Install MMMOS again with its constraints.txt."
+
+
+def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
+    """A check's finding; one that cannot be carried out is a finding, too."""
+    try:
+        return check()
+    except Exception as error:
+        return what, "broken", f"cannot be examined: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _device() -> Finding:
@@ -81,19 +102,15 @@ def _mixes() -> Iterator[Finding]:
             continue
         try:
             importlib.import_module(name)
-        except (ImportError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            yield (
-                name,
-                "broken",
-                f"is installed and cannot be imported, which breaks transformers: {reason}. Uninstall it.",
-            )
+        except Exception as error:
+            reason = f"is installed and cannot be imported, which breaks transformers: {_reason(error)}. Uninstall it."
+            yield name, "broken", reason
 
 
 def _plugins() -> Iterator[Finding]:
     for kind in registry.KINDS:
-        names = registry.names(kind)
         try:
+            names = registry.names(kind)
             for name in names:
                 registry.load(kind, name)
             yield kind, "ok", ", ".join(names)

@@ -7,12 +7,22 @@ Every class carries the exit code of the command that it ends: 2 usage or recipe
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 
 class MmmosError(Exception):
-    """Base of all errors that are shown as a sentence, without a traceback."""
+    """Base of all errors that are shown as a sentence, without a traceback; they survive the way between processes."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[MmmosError], arguments: tuple[Any, ...], parts: dict[str, Any]) -> MmmosError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(parts)
+    return error
 
 
 class UsageError(MmmosError):

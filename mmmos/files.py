@@ -1,5 +1,6 @@
 """Files that are whole or absent, and the canonical JSON that keys and digests are made of."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     A reader sees the old content or all of the new one, also after a kill or a power cut.
     """
     path = Path(path)
+    created = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
@@ -29,16 +31,20 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    for folder in (path.parent, *(new.parent for new in created)):
+        sync_folder(folder)
     return path
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames inside a folder durable, where the platform can (POSIX)."""
+    """Make the renames inside a folder durable, where the platform and the file system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(descriptor)
 
@@ -53,7 +59,7 @@ def tensor_bytes(arrays: "Mapping[str, NDArray[Any]]", metadata: dict[str, str] 
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; NaN is refused. Equal values give equal text on every platform."""
+    """JSON with sorted keys and no spaces; NaN is refused. 1 and 1.0 are different texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

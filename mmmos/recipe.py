@@ -16,9 +16,6 @@ from mmmos.errors import RecipeError, UnknownName, UsageError, did_you_mean
 
 SHELVES = {"features": "feature recipe", "ensembles": "ensemble recipe", "submissions": "submission format"}
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"""^\s*["']?([\w./-]+)["']?\s*=""")
-
 
 class Recipe(BaseModel):
     """Base of all recipe models: frozen, unknown keys refused."""
@@ -51,7 +48,8 @@ def parse(text: str, model: type[R], file: str = "recipe") -> R:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError([f"{file}: not valid TOML: {error}."]) from None
+        line = re.search(r" \(at line (\d+)", str(error))
+        raise RecipeError([f"{file}:{line[1]}: not valid TOML: {error}." if line else f"{file}: {error}."]) from None
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -60,7 +58,9 @@ def parse(text: str, model: type[R], file: str = "recipe") -> R:
 
 def sentences(error: ValidationError, model: type[BaseModel], file: str, text: str = "") -> list[str]:
     """One sentence for each mistake that pydantic found; with the TOML ``text``, each names its line."""
-    return list(dict.fromkeys(_sentence(problem, model, text, file) for problem in error.errors()))
+    table = tomllib.loads(text) if text else None
+    found = [(_keys(problem, table), problem) for problem in error.errors()]
+    return list(dict.fromkeys(_sentence(keys, problem, model, text, file) for keys, problem in _telling(found)))
 
 
 def find(shelf: str, name: str, workspace: str | Path = ".") -> Path:
@@ -96,9 +96,57 @@ def _packaged(shelf: str) -> Path:
     return Path(str(files("mmmos"))) / "recipes" / shelf
 
 
-def _sentence(problem: Any, model: type[BaseModel], text: str, file: str) -> str:
-    location: tuple[str | int, ...] = problem["loc"]
-    keys = [part for part in location if isinstance(part, int) or not _is_internal(part)]
+Keys = tuple[str | int, ...]
+
+
+def _keys(problem: Any, table: dict[str, Any] | None) -> Keys:
+    """Where a problem lies in the recipe: pydantic's location without the names it adds for members of a union."""
+    location: Keys = problem["loc"]
+    own = problem["type"] in {"missing", "extra_forbidden"}
+    if table is None:
+        return tuple(
+            part
+            for index, part in enumerate(location)
+            if isinstance(part, int) or (own and index == len(location) - 1) or not _is_union_member(part)
+        )
+    node: Any = table
+    keys: list[str | int] = []
+    for index, part in enumerate(location):
+        if (inner := _child(node, part)) is not _ABSENT:
+            node = inner
+            keys.append(part)
+        elif own and index == len(location) - 1:
+            keys.append(part)
+    return tuple(keys)
+
+
+_ABSENT = object()
+
+
+def _child(node: Any, key: str | int) -> Any:
+    """What a table or an array holds under a key, or ``_ABSENT``."""
+    if isinstance(node, dict):
+        return node.get(key, _ABSENT)
+    if isinstance(node, list) and isinstance(key, int) and key < len(node):
+        return node[key]
+    return _ABSENT
+
+
+def _is_union_member(part: str) -> bool:
+    scalars = {"str", "int", "float", "bool", "list", "dict", "tuple"}
+    return bool(re.search(r"[\[\]()-]", part)) or part in scalars or part[:1].isupper()
+
+
+def _telling(found: list[tuple[Keys, Any]]) -> list[tuple[Keys, Any]]:
+    """Of the complaints of a union's members about one value, the deepest: that member is the one that was meant."""
+    kept: dict[Keys, Any] = {}
+    for keys, problem in found:
+        if not any(other[: len(keys)] == keys and len(other) > len(keys) for other, _ in found):
+            kept.setdefault(keys, problem)
+    return list(kept.items())
+
+
+def _sentence(keys: Keys, problem: Any, model: type[BaseModel], text: str, file: str) -> str:
     place = f"{file}:{_line(text, keys)}" if text else file
     name = ".".join(str(part) for part in keys)
     if problem["type"] == "extra_forbidden":
@@ -113,16 +161,7 @@ def _sentence(problem: Any, model: type[BaseModel], text: str, file: str) -> str
     return f"{place}: {name or 'the recipe'}: {message[:1].lower()}{message[1:].rstrip('.')}{got}."
 
 
-def _is_internal(part: str) -> bool:
-    """True for the names that pydantic puts into a location for union members and validators."""
-    return (
-        bool(re.search(r"[\[\]()-]", part))
-        or part in {"str", "int", "float", "bool", "list", "dict", "tuple"}
-        or part[:1].isupper()
-    )
-
-
-def _fields(model: type[BaseModel], keys: list[str | int]) -> list[str]:
+def _fields(model: type[BaseModel], keys: Keys) -> list[str]:
     """Field names of the model nested under a location."""
     current: Any = model
     for key in keys:
@@ -143,26 +182,34 @@ def _nested_model(annotation: Any) -> Any:
     return None
 
 
-def _line(text: str, keys: list[str | int]) -> int:
-    """Line (from 1) where a key stands, or the line of the nearest table around it."""
-    names = [str(key) for key in keys if not isinstance(key, int)]
-    wanted_index = next((key for key in keys if isinstance(key, int)), 0)
-    table: list[str] = []
-    counts: dict[str, int] = {}
-    best, best_depth = 1, 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            table = header[2].split(".")
-            path = table
-            if header[1] == "[[":
-                counts[header[2]] = counts.get(header[2], -1) + 1
-        elif key := _KEY.match(line):
-            path = [*table, *key[1].split(".")]
-        else:
+def _line(text: str, keys: Keys) -> int:
+    """Line (from 1) where a value is written, or the nearest value around it: the line that makes it appear."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            table = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
             continue
-        if counts.get(".".join(table), wanted_index) != wanted_index:
-            continue
-        depth = len(path) if names[: len(path)] == path else 0
-        if depth > best_depth:
-            best, best_depth = number, depth
-    return best
+        if _value(table, keys) is not _ABSENT:
+            return 1 + begin + _offset("\n".join(lines[begin:end]), table, keys)
+        begin = end
+    return _line(text, keys[:-1]) if keys else 1
+
+
+def _value(table: dict[str, Any], keys: Keys) -> Any:
+    node: Any = table
+    for key in keys:
+        node = _child(node, key)
+    return node
+
+
+def _offset(statement: str, table: dict[str, Any], keys: Keys) -> int:
+    """Lines from the beginning of a statement of several lines to its last key."""
+    if len(keys) < 3 or not isinstance(keys[-2], int):
+        return 0
+    before = sum(_child(entry, keys[-1]) is not _ABSENT for entry in _value(table, keys[:-2])[: keys[-2]])
+    places = [
+        match.start() for match in re.finditer(rf"(?<![\w-])[\"']?{re.escape(str(keys[-1]))}[\"']?\s*=", statement)
+    ]
+    return statement[: places[before]].count("\n") if before < len(places) else 0

@@ -6,12 +6,14 @@ A local file serves as a plug-in without packaging: ``path/to/mine.py:name``.
 """
 
 import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from mmmos.errors import SetupError, UnknownName, UsageError
+from mmmos.files import key_of
 
 KINDS = {"encoders": "encoder", "heads": "head", "losses": "loss", "selectors": "selector"}
 
@@ -47,21 +49,30 @@ def load(kind: str, name: str) -> Any:
         raise UnknownName(KINDS[kind], name, names(kind))
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         package = point.dist.name if point.dist else "its package"
         raise SetupError(
-            f"The {KINDS[kind]} {name!r} of {package} cannot be imported from {point.value}: {error}."
-            " Install what it needs, or uninstall it."
+            f"The {KINDS[kind]} {name!r} of {package} cannot be imported from {point.value}:"
+            f" {type(error).__name__}: {error}. Install what it needs, or uninstall it."
         ) from error
 
 
 def _load_file(kind: str, name: str) -> Any:
     path, _, attribute = name.rpartition(":")
-    spec = importlib.util.spec_from_file_location(f"mmmos_plugin_{Path(path).stem}", path)
-    if not Path(path).is_file() or spec is None or spec.loader is None:
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
         raise UsageError(f"The {KINDS[kind]} {name!r} names the file {path!r}, which does not exist.")
+    # A name of its own for each file, known to `sys.modules`, so that what it defines can be pickled and annotated.
+    module_name = f"mmmos_plugin_{file.stem}_{key_of(str(file))[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    assert spec is not None and spec.loader is not None, file
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UsageError(f"The {KINDS[kind]} {name!r} cannot be imported: {type(error).__name__}: {error}.") from error
     if not hasattr(module, attribute):
         raise UnknownName(KINDS[kind], attribute, [n for n in vars(module) if not n.startswith("_")])
     return getattr(module, attribute)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ def build() -> App:
         help_epilogue=EPILOGUE,
         version=__version__,
         default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
     )
     for command in root.COMMANDS:
         app.command(command)
@@ -49,16 +51,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _call(arguments: list[str], debug: bool) -> int:
-    """Exit code of a command; errors that a user can mend are a sentence on stderr."""
+    """Exit code of a command; every error is a sentence on stderr, with ``debug`` after its traceback."""
     try:
         code = build()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except (MmmosError, CycloptsError) as error:
-        if debug:
-            raise
-        _say(str(error))
-        return error.exit_code if isinstance(error, MmmosError) else 2
     except KeyboardInterrupt:
         _say("Interrupted. What is finished is saved; the same command goes on from there.")
         return 130
@@ -66,6 +63,27 @@ def _call(arguments: list[str], debug: bool) -> int:
         # The reader of stdout has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        code, sentence = _explain(error)
+        _say(sentence)
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and sentence of an error."""
+    if isinstance(error, MmmosError):
+        return error.exit_code, str(error)
+    if isinstance(error, CycloptsError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return 5, f"{error.strerror}: {error.filename or 'no file named'}."
+    kind = type(error).__name__
+    return 1, (
+        f"Internal error: {kind}: {error}\nThis is a fault of MMMOS, not yours. Please report it with the command,"
+        " what mmmos doctor says, and the traceback that --debug prints."
+    )
 
 
 def _take(arguments: list[str], flag: str) -> bool:

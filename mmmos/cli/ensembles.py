@@ -33,7 +33,7 @@ def train(
 
 @app.command
 def show(recipe: str | None = None, /, *, challenge: Path = Path("challenge.toml"), json: bool = False) -> int:
-    """Every head of a recipe with its SRCC on each labelled set, best first.
+    """Every trained head of a recipe with its SRCC on each labelled set, best first.
 
     Example: mmmos ensembles show quick
 
@@ -45,10 +45,11 @@ def show(recipe: str | None = None, /, *, challenge: Path = Path("challenge.toml
     from mmmos import pipeline
     from mmmos.ensembles.ensemble import select
 
-    members = select(pipeline.train_pool(challenge, recipe=recipe), "average").members()
-    columns = [name for name in members if not name.startswith("weight_")]
+    pool, wanted = pipeline.finished_pool(challenge, recipe=recipe)
+    members = select(pool, "average").members().drop(columns=[f"weight_{axis}" for axis in pool.axes])
     by = next((f"{name}_utt_SRCC" for name in ("pam", "dev", "oof") if f"{name}_utt_SRCC" in members), "name")
-    put_table(members[columns].sort_values(by, ascending=by == "name"), as_json=json)
+    put_table(members.sort_values(by, ascending=by == "name", kind="stable"), as_json=json)
+    say(f"{len(pool)} of {wanted} heads are trained.")
     return 0
 
 

@@ -75,7 +75,7 @@ def extract(
     store: Path = Path("features"),
     root: list[str] | None = None,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int = 0,
     dry_run: bool = False,
 ) -> int:
     """Encode clips into the store; what is there already is not computed again.
@@ -93,7 +93,7 @@ def extract(
     root
         A=B: read paths below A as below B; repeatable.
     jobs
-        Processes that decode and encode; 0 means one for each core.
+        Processes that decode and encode; 0 means one for each core when it takes long.
     dry_run
         Say how many clips are there and how many are missing.
     """

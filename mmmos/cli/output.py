@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mmmos.pipeline import Outcome
+
 
 def say(text: str) -> None:
     """A line on stderr: what was done and what to do next."""
@@ -77,3 +79,20 @@ def say_rejected(rejected: "pd.DataFrame", limit: int = 10) -> int:
     if len(rejected) > limit:
         say(f"  … and {len(rejected) - limit} more")
     return 3
+
+
+def show_outcome(outcome: "Outcome") -> int:
+    """Say what a run left: rejected clips, what was chosen, how good it is, where the files are. The exit code."""
+    code = say_rejected(outcome.rejected)
+    rule = outcome.ensemble.rule
+    on = f" on {rule.on if isinstance(rule.on, str) else ' and '.join(rule.on)}" if rule.on else ""
+    chosen = f"{len(outcome.ensemble)} of {len(outcome.ensemble.pool)} heads chosen by {rule.rule}{on}"
+    say(f"{chosen}: {shown_path(outcome.record)}")
+    if not outcome.scores.empty:
+        say("Quality of the ensemble (SRCC, mean over axes, 95 % interval):")
+        put_table(outcome.scores)
+    if outcome.answer is None:
+        say("No answer is written: [data] names no eval.")
+    for label, path in outcome.files().items():
+        say(f"{label:<12} {shown_path(path)}")
+    return code

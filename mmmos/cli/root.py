@@ -1,8 +1,9 @@
 """Commands without a noun: run, init, demo, doctor, evaluate."""
 
+import shlex
 from pathlib import Path
 
-from mmmos.cli.output import put_table, say, say_rejected, shown_path
+from mmmos.cli.output import put_table, say, show_outcome, shown_path
 
 
 def run(
@@ -39,8 +40,10 @@ def init(folder: Path = Path(), /) -> int:
     from mmmos import workspace
 
     written, kept = workspace.lay_out(folder)
-    say(f"{len(written)} files written to {shown_path(folder) or '.'}, {len(kept)} left as they were.")
-    say(f"Next: name your manifests in {shown_path(folder / 'challenge.toml')}, then type mmmos run.")
+    say(f"{len(written)} files written to {shown_path(folder)}/, {len(kept)} left as they were.")
+    challenge = shown_path(folder / "challenge.toml")
+    command = "mmmos run" if challenge == "challenge.toml" else f"mmmos run {shlex.quote(challenge)}"
+    say(f"Next: name your manifests in {challenge}, then type {command}")
     return 0
 
 
@@ -72,7 +75,10 @@ def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, 
 
 
 def doctor(*, json: bool = False) -> int:
-    """Say what this machine has and what is missing; exit code 5 when MMMOS cannot work here."""
+    """Say what this machine has and what is missing; exit code 5 when MMMOS cannot work here.
+
+    Example: mmmos doctor
+    """
     from mmmos import doctor as examination
 
     findings = examination.examine()
@@ -98,20 +104,6 @@ def evaluate(predictions: Path, truth: Path, /, *, intervals: int = 1000, seed: 
 
     put_table(measure(str(predictions), str(truth), intervals=intervals, seed=seed), as_json=json)
     return 0
-
-
-def show_outcome(outcome) -> int:  # type: ignore[no-untyped-def]
-    """Say where the files of a run are and how good its ensemble is; the exit code."""
-    pool, chosen = len(outcome.ensemble.pool), len(outcome.ensemble)
-    rule = outcome.ensemble.rule
-    on = f" on {rule.on if isinstance(rule.on, str) else ' and '.join(rule.on)}" if rule.on else ""
-    say(f"{chosen} of {pool} heads chosen by {rule.rule}{on}: {shown_path(outcome.record)}")
-    if not outcome.scores.empty:
-        say("Quality of the ensemble (SRCC, mean over axes, 95 % interval):")
-        put_table(outcome.scores)
-    for label, path in outcome.files().items():
-        say(f"{label:<12} {shown_path(path)}")
-    return say_rejected(outcome.rejected)
 
 
 COMMANDS = (run, init, demo, doctor, evaluate)

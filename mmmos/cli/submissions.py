@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from mmmos.cli.output import put, put_table, say, shown_path
+from mmmos.cli.output import put, put_table, say, show_outcome, shown_path
 
 app = App(name="submissions", help="Answer files that are checked before they are sent; leaderboards and reports.")
 
@@ -106,6 +106,4 @@ def report(challenge: Path = Path("challenge.toml"), /) -> int:
     """
     from mmmos import pipeline
 
-    outcome = pipeline.run(challenge)
-    say(f"Written: {shown_path(outcome.folder / 'report.html')}")
-    return 0
+    return show_outcome(pipeline.report(challenge))

@@ -1,18 +1,21 @@
 """The clips that heads learn from: which ones, their scores and groups, and the digest that goes into a run's key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mmmos.ensembles.spec import EnsembleRecipe, HeadSpec
-from mmmos.errors import UsageError
+from mmmos.errors import UnknownName, UsageError
 from mmmos.features.table import Features
 from mmmos.files import key_of
 
 # Sets whose scores nothing may learn from or select on.
 SEALED = frozenset({"eval"})
+
+# Name of the training clips as a set to select on, each predicted by heads that did not see it.
+OUT_OF_FOLD = "oof"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class Data:
     held_out_rows: NDArray[np.int64]
     held_out_targets: NDArray[np.float64]
 
+    def for_fitting(self) -> "Data":
+        """The same with the features of training and held-out clips alone, which is all that fitting needs."""
+        kept = np.union1d(self.rows, self.held_out_rows)
+        features = self.features.of([self.features.ids[row] for row in kept])
+        rows, held_out_rows = np.searchsorted(kept, self.rows), np.searchsorted(kept, self.held_out_rows)
+        features = replace(features, status=features.status.iloc[:0])
+        return replace(self, features=features, rows=rows, held_out_rows=held_out_rows)
+
     def digest(self, spec: HeadSpec) -> str:
         """SHA-256 (hex) of everything a head learns from: audio, encoders, scores, groups."""
         parts: dict[str, object] = {
@@ -45,24 +56,57 @@ class Data:
 
 def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> Data:
     """The training and held-out clips of a recipe. Raises ``UsageError`` when none can be trained on."""
-    sealed = SEALED & set(recipe.train)
-    if sealed:
-        raise UsageError(f"The set {sealed.pop()!r} is sealed: nothing is trained on it.")
-    clips = clips.loc[clips.index.isin(features.ids)]
-    labelled = clips[list(recipe.axes)].notna().all(axis=1)
-    sets = clips["set"] if "set" in clips else pd.Series("train", clips.index)
-    train, held_out = clips[sets.isin(recipe.train) & labelled], clips[(sets == "dev") & labelled]
+    axes = list(recipe.axes)
+    _check(recipe, features, clips)
+    usable = clips.loc[clips.index.isin(features.ids)]
+    labelled, sets = usable[axes].notna().all(axis=1), sets_of(usable)
+    train, held_out = usable[sets.isin(recipe.train) & labelled], usable[(sets == "dev") & labelled]
     if len(train) < 2:
         raise UsageError(
             f"There are {len(train)} clips to train on in {', '.join(recipe.train)} (with features and all of"
-            f" {', '.join(recipe.axes)}); at least 2 are needed. Sets at hand: {', '.join(sorted(set(sets)))}."
+            f" {', '.join(axes)}); at least 2 are needed."
         )
-    position = pd.Series(range(len(features)), index=list(features.ids))
+    position = {clip: row for row, clip in enumerate(features.ids)}
+    own_groups = train.index.to_series()
+
+    def rows_of(index: pd.Index) -> NDArray[np.int64]:
+        return np.array([position[clip] for clip in index], dtype=np.int64)
+
     return Data(
         features,
-        position[train.index].to_numpy(),
-        train[list(recipe.axes)].to_numpy(np.float64),
-        tuple(train.get("group", train.index.to_series())),
-        position[held_out.index].to_numpy(np.int64),
-        held_out[list(recipe.axes)].to_numpy(np.float64),
+        rows_of(train.index),
+        train[axes].to_numpy(np.float64),
+        tuple(map(str, train.get("group", own_groups).fillna(own_groups))),
+        rows_of(held_out.index),
+        held_out[axes].to_numpy(np.float64),
     )
+
+
+def sets_of(clips: pd.DataFrame) -> pd.Series:
+    """The set of each clip; all are of the set train where there is no column ``set``."""
+    return clips["set"] if "set" in clips else pd.Series("train", clips.index)
+
+
+def _check(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> None:
+    """Raise ``UsageError`` for clips that do not fit the recipe or the features."""
+    sealed = sorted(SEALED & set(recipe.train))
+    if sealed:
+        raise UsageError(f"The set {sealed[0]!r} is sealed: nothing is trained on it.")
+    for axis in recipe.axes:
+        if axis not in clips:
+            raise UnknownName("column of the clips", axis, map(str, clips.columns))
+    sets = set(sets_of(clips))
+    for name in recipe.train:
+        if name not in sets:
+            raise UnknownName("set to train on", name, sorted(sets - SEALED))
+    if OUT_OF_FOLD in sets:
+        raise UsageError(f"The set name {OUT_OF_FOLD!r} means the out-of-fold predictions; give the set another name.")
+    repeated = clips.index[clips.index.duplicated()]
+    if len(repeated):
+        raise UsageError(f"The clip {repeated[0]!r} is listed more than once.")
+    unlisted = [clip for clip in features.ids if clip not in clips.index]
+    if unlisted:
+        raise UsageError(
+            f"{len(unlisted)} clips with features are not in the table of clips, among them {unlisted[0]!r};"
+            " take features.of(list(clips.index))."
+        )

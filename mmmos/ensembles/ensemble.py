@@ -1,12 +1,11 @@
 """``select``: the chosen ensemble, its predictions, and its record, a small JSON file beside the recipes."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -55,7 +54,7 @@ class Ensemble:
         table.insert(0, "key", [self.pool.keys[member] for member in chosen])
         part = self.pool.only(chosen)
         for name in self.pool.labelled():
-            table[f"{name}_utt_SRCC"] = np.nanmean(part.measure(name), axis=1)
+            table[f"{name}_utt_SRCC"] = pd.DataFrame(part.measure(name)).mean(axis=1)
         return table
 
     def record(self) -> dict[str, Any]:
@@ -84,25 +83,40 @@ class Ensemble:
 def select(pool: Pool, rule: str | SelectRecipe = "average", **parameters: Any) -> Ensemble:
     """Choose and weigh runs of a pool.
 
-    ``rule``: a registered name with its parameters (``on``, ``k``, ``metric``, …), or a recipe's ``[select]``.
-    Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule.
+    ``rule``: a registered name, or a recipe's ``[select]``; ``parameters`` (``on``, ``k``, ``metric``, …) are the
+    rule's and go before the recipe's. Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule.
     """
-    chosen = SelectRecipe.model_validate(_recipe(rule, parameters)) if isinstance(rule, str) else rule
-    selector = registry.load("selectors", chosen.rule)
-    allowed = [name for name in inspect.signature(selector).parameters if name != "pool"]
-    for name in chosen.parameters():
-        if name not in allowed:
-            raise UnknownName(f"parameter of the rule {chosen.rule!r}", name, allowed)
-    selection: Selection = selector(pool, **chosen.parameters())
+    chosen = select_recipe(rule, **parameters)
+    selection: Selection = check_rule(chosen)(pool, **chosen.parameters())
     return Ensemble(pool, selection, chosen)
 
 
-def _recipe(rule: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a call as a ``[select]`` table. Raises ``UsageError`` for values of the wrong kind."""
+def select_recipe(rule: str | SelectRecipe, **parameters: Any) -> SelectRecipe:
+    """A ``[select]`` table with some parameters replaced. Raises ``UsageError`` for values of the wrong kind."""
+    if isinstance(rule, SelectRecipe):
+        parameters = rule.parameters() | parameters
+        rule = rule.rule
     own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric"}}
     table = {"rule": rule, **own, "options": {name: value for name, value in parameters.items() if name not in own}}
     try:
-        SelectRecipe.model_validate(table)
+        return SelectRecipe.model_validate(table)
     except ValidationError as error:
         raise UsageError(" ".join(recipe.sentences(error, SelectRecipe, f"select({rule!r})"))) from None
-    return table
+
+
+def check_rule(chosen: SelectRecipe, labelled: Collection[str] | None = None) -> Callable[..., Selection]:
+    """The selector of a ``[select]`` table, after a look at its parameters and, with ``labelled``, at its sets.
+
+    Raises ``UnknownName`` for an unknown rule, parameter, or set without scores.
+    """
+    selector: Callable[..., Selection] = registry.load("selectors", chosen.rule)
+    known = inspect.signature(selector).parameters
+    allowed = [name for name in known if name != "pool"]
+    for name in chosen.parameters():
+        if name not in allowed:
+            raise UnknownName(f"parameter of the rule {chosen.rule!r}", name, allowed)
+    on = chosen.on if chosen.on is not None or "on" not in known else known["on"].default
+    for name in [on] if isinstance(on, str) else on or []:
+        if labelled is not None and name not in labelled:
+            raise UnknownName("labelled set", name, labelled)
+    return selector

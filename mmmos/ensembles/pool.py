@@ -55,8 +55,10 @@ class Pool:
         return replace(self, keys=keys, specs=specs, scores=scores)
 
     def measure(self, name: str, metric: str = "utt_SRCC") -> NDArray[np.float64]:
-        """Quality (runs, axes) of every run on a labelled set, higher is better (an MSE is negated); NaN if undefined.
+        """Quality (runs, axes) of every run on a labelled set, higher is better (an MSE is negated).
 
+        NaN where undefined: on an axis without truth, and a correlation of constant values; −∞ for a run whose
+        predictions are not finite.
         Raises ``UnknownName`` for a set without truth or an unknown metric, ``UsageError`` for the evaluation set.
         """
         if name in SEALED:
@@ -74,7 +76,7 @@ class Pool:
             known = np.isfinite(truth[:, column])
             if known.any():
                 pairs = ((truth[known, column], run[known, column]) for run in scores)
-                result[:, column] = [sign * function(y, p) for y, p in pairs]
+                result[:, column] = [sign * function(y, p) if np.isfinite(p).all() else -np.inf for y, p in pairs]
         return result
 
     def _by_system(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:

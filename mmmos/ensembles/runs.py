@@ -1,23 +1,26 @@
 """A run: one trained ``HeadSpec`` in a folder of its own, written whole or not at all.
 
-    <recipe>/<key>/run.json             spec, digest of the training data, scores of the scale, size
-    <recipe>/<key>/head.safetensors     arrays of each fold's head, target scale, calibration, out-of-fold predictions
-    <recipe>/<key>/predictions.safetensors   predictions for the clips last asked for
+    <recipe>/<key>/run.json                  spec, digest of the training data, number of heads, SHA-256 of the arrays
+    <recipe>/<key>/head.safetensors          arrays of each fold's head, target scale, calibration, out-of-fold scores
+    <recipe>/<key>/predictions.safetensors   scores of the clips last asked for, and the out-of-fold scores
 
 ``key`` is the first 16 hex digits of the SHA-256 of the spec and the training data. Nothing stored is code.
 """
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from mmmos.ensembles import calibration, heads
 from mmmos.ensembles.heads.inputs import Standardiser, blocks_of
@@ -27,6 +30,11 @@ from mmmos.features.table import Features
 from mmmos.files import pretty_json, sync_folder, tensor_bytes, write_atomic
 
 Array = NDArray[np.float64]
+Scores = NDArray[np.float32]
+
+ABOUT, ARRAYS, PREDICTIONS = "run.json", "head.safetensors", "predictions.safetensors"
+# Seconds after which a temporary file is of a killed process; writing one takes far less.
+STALE = 3600
 
 
 @dataclass(frozen=True)
@@ -42,18 +50,25 @@ class Run:
     members: tuple[tuple[Standardiser, heads.Head], ...]
     scale: Array
     line: Array
-    out_of_fold: NDArray[np.float32]
+    out_of_fold: Scores
 
     @property
     def key(self) -> str:
         """Name of the run's folder."""
         return run_key(self.spec, self.data)
 
-    def predict(self, features: Features) -> NDArray[np.float32]:
+    def predict(self, features: Features) -> Scores:
         """Scores (clips, axes) float32."""
         blocks = blocks_of(self.spec, features)
         standardised = np.mean([head.predict(standardise(blocks)) for standardise, head in self.members], axis=0)
         return calibration.apply(self.line, standardised * self.scale[1] + self.scale[0]).astype(np.float32)
+
+
+class Predictions(NamedTuple):
+    """What a run says: ``scores`` (clips, axes) of the clips asked for, ``out_of_fold`` as in ``Run``."""
+
+    scores: Scores
+    out_of_fold: Scores
 
 
 def run_key(spec: HeadSpec, data: str) -> str:
@@ -63,18 +78,24 @@ def run_key(spec: HeadSpec, data: str) -> str:
 
 def save_run(run: Run, folder: Path) -> None:
     """Write a run under a temporary name and rename its folder."""
-    arrays = {"scale": run.scale, "line": run.line, "out_of_fold": run.out_of_fold}
+    arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "line": run.line, "out_of_fold": run.out_of_fold}
     for number, (standardise, head) in enumerate(run.members):
         for name, array in (standardise.state() | head.state()).items():
             arrays[f"{number}.{name}"] = array
-    about = {"spec": run.spec.model_dump(mode="json"), "data": run.data, "members": len(run.members)}
+    data = tensor_bytes(arrays)
+    about = {
+        "spec": run.spec.model_dump(mode="json"),
+        "data": run.data,
+        "members": len(run.members),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     temporary = folder / f".{run.key}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     temporary.mkdir(parents=True)
     try:
-        write_atomic(temporary / "head.safetensors", tensor_bytes(arrays))
-        write_atomic(temporary / "run.json", pretty_json(about))
+        write_atomic(temporary / ARRAYS, data)
+        write_atomic(temporary / ABOUT, pretty_json(about))
         if not is_done(folder, run.key):
-            shutil.rmtree(folder / run.key, ignore_errors=True)
+            delete_run(folder, run.key)
             temporary.rename(folder / run.key)
             sync_folder(folder)
     finally:
@@ -82,8 +103,8 @@ def save_run(run: Run, folder: Path) -> None:
 
 
 def is_done(folder: Path, key: str) -> bool:
-    """True when the folder of a run is there and whole."""
-    return (folder / key / "run.json").is_file() and (folder / key / "head.safetensors").is_file()
+    """True when the folder of a run holds its files."""
+    return (folder / key / ABOUT).is_file() and (folder / key / ARRAYS).is_file()
 
 
 def delete_run(folder: Path, key: str) -> None:
@@ -91,20 +112,36 @@ def delete_run(folder: Path, key: str) -> None:
     shutil.rmtree(folder / key, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished."""
+    for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        try:
+            if time.time() - path.stat().st_mtime < STALE:
+                continue
+        except FileNotFoundError:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def load_run(folder: Path, key: str) -> Run:
     """Read a run. Raises ``StoreError`` when it is damaged."""
+    advice = "Delete its folder and train again."
     try:
-        about = json.loads((folder / key / "run.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / key / ABOUT).read_text(encoding="utf-8"))
         spec = HeadSpec.model_validate(about["spec"])
-        arrays = load_file(folder / key / "head.safetensors")
+        data = (folder / key / ARRAYS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != about["sha256"]:
+            raise StoreError(f"The run {folder / key} is damaged: {ARRAYS} has another checksum. {advice}")
+        arrays = load(data)
         members = tuple(_member(spec, number, arrays) for number in range(about["members"]))
         run = Run(spec, about["data"], members, arrays["scale"], arrays["line"], arrays["out_of_fold"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise StoreError(
-            f"The run {folder / key} cannot be read: {error}. Delete its folder and train again."
-        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise StoreError(f"The run {folder / key} cannot be read: {error}. {advice}") from None
     if run.key != key:
-        raise StoreError(f"The run {folder / key} holds another run ({run.key}). Delete its folder and train again.")
+        raise StoreError(f"The run {folder / key} holds another run ({run.key}). {advice}")
     return run
 
 
@@ -118,16 +155,36 @@ def _member(spec: HeadSpec, number: int, arrays: dict[str, NDArray[np.generic]])
     return Standardiser.from_state(statistics), head.restore(learned)
 
 
-def predictions(folder: Path, key: str, features: Features, digest: str) -> NDArray[np.float32]:
-    """A run's scores (clips, axes) for features with this digest, from its folder when they are there."""
-    path = folder / key / "predictions.safetensors"
+def predictions(folder: Path, key: str, features: Features, digest: str) -> Predictions:
+    """What a run predicts for features with this digest, from its folder when it is there.
+
+    Raises ``StoreError`` for a damaged run, ``ValueError`` for scores that are not finite.
+    """
+    path = folder / key / PREDICTIONS
+    stored = _stored(path, digest)
+    if stored is not None:
+        return stored
+    run = load_run(folder, key)
+    found = Predictions(run.predict(features), run.out_of_fold)
+    if not np.isfinite(found.scores).all():
+        raise ValueError("its predictions are not finite; try a lower lr or another normalise")
+    write_atomic(path, tensor_bytes(found._asdict(), metadata={"of": f"{digest} {_checksum(found)}"}))
+    return found
+
+
+def _stored(path: Path, digest: str) -> Predictions | None:
+    """Predictions that were written for this digest, None when there are none or they are damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            if (file.metadata() or {}).get("digest") == digest:
-                stored: NDArray[np.float32] = file.get_tensor("scores")
-                return stored
+            stored_for, _, checksum = (file.metadata() or {}).get("of", "").partition(" ")
+            if stored_for != digest:
+                return None
+            found = Predictions(*(file.get_tensor(name) for name in Predictions._fields))
     except (OSError, SafetensorError):
-        pass
-    scores = load_run(folder, key).predict(features)
-    write_atomic(path, tensor_bytes({"scores": scores}, metadata={"digest": digest}))
-    return scores
+        return None
+    return found if checksum == _checksum(found) else None
+
+
+def _checksum(found: Predictions) -> str:
+    """SHA-256 (hex) of both arrays; it shares one entry with the digest, since safetensors orders several at random."""
+    return hashlib.sha256(found.scores.tobytes() + found.out_of_fold.tobytes()).hexdigest()

@@ -30,23 +30,23 @@ def average(pool: Pool) -> Selection:
     return _equal(pool, range(len(pool)))
 
 
-def best(pool: Pool, *, on: str = "pam", metric: str = METRIC) -> Selection:
-    """The single best run on a set."""
+def best(pool: Pool, *, on: str | Sequence[str] = "pam", metric: str = METRIC) -> Selection:
+    """The single best run on a set, or on several by the mean of its ranks."""
     return top_k(pool, on=on, k=1, metric=metric)
 
 
-def top_k(pool: Pool, *, on: str | list[str] = "pam", k: int = 4, metric: str = METRIC) -> Selection:
+def top_k(pool: Pool, *, on: str | Sequence[str] = "pam", k: int = 4, metric: str = METRIC) -> Selection:
     """The k best runs, equally; on several sets, by the mean of their ranks. A pool of fewer runs gives all."""
     return _equal(pool, sorted(_order(pool, _names(on), metric)[:k]))
 
 
-def intersect(pool: Pool, *, on: list[str] | None = None, k: int = 8, metric: str = METRIC) -> Selection:
+def intersect(pool: Pool, *, on: str | Sequence[str] = ("dev", "pam"), k: int = 8, metric: str = METRIC) -> Selection:
     """The runs that are among the best on every set: the top n of each, n being the least that leaves k in common.
 
     The rule of MMMOS (arXiv 2507.04094), which took the top 8 of dev and PAM. Several runs may enter at the last n;
     of these the better by mean rank are kept.
     """
-    names = _names(on if on is not None else ["dev", "pam"])
+    names = _names(on)
     orders = [_order(pool, [name], metric) for name in names]
     k = min(k, len(pool))
     for size in range(k, len(pool) + 1):
@@ -58,12 +58,19 @@ def intersect(pool: Pool, *, on: list[str] | None = None, k: int = 8, metric: st
 
 
 def quality(pool: Pool, name: str, metric: str = METRIC) -> NDArray[np.float64]:
-    """Quality (runs,) of every run on a set: the mean over axes, undefined correlations counting as 0."""
+    """Quality (runs,) of every run on a set: the mean over axes, a correlation of constant predictions counting as 0.
+
+    Axes without different true scores are left out. Raises ``UsageError`` when that leaves none.
+    """
     measured = pool.measure(name, metric)
-    known = np.isfinite(measured).any(axis=0)
-    if not known.any():
+    if not metric.endswith("_MSE"):
+        spread = [np.unique(column[np.isfinite(column)]).size for column in pool.truth[name].T]
+        measured = measured[:, np.array(spread) > 1]
+    else:
+        measured = measured[:, ~np.isnan(measured).all(axis=0)]
+    if not measured.size:
         raise UsageError(f"{metric} is undefined on {name!r}: it needs at least two clips with different scores.")
-    return np.nan_to_num(measured[:, known], nan=0.0).mean(axis=1)
+    return np.where(np.isnan(measured), 0.0, measured).mean(axis=1)
 
 
 def _order(pool: Pool, names: Sequence[str], metric: str) -> list[int]:
@@ -75,7 +82,7 @@ def _order(pool: Pool, names: Sequence[str], metric: str) -> list[int]:
     return [int(run) for run in np.argsort(ranks, kind="stable")]
 
 
-def _names(on: str | list[str]) -> list[str]:
+def _names(on: str | Sequence[str]) -> list[str]:
     return [on] if isinstance(on, str) else list(on)
 
 

@@ -1,6 +1,6 @@
 """What a head is (``HeadSpec``) and the recipe that spells a grid of them (``ensembles/*.toml``)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.files import key_of
 
 Layers = str | tuple[str, ...]
+
+# What ``layers`` may be beside names of layers.
+LAYER_CHOICES = ("all", "last", "mean", "weighted")
 
 # Changes when the training code gives other numbers for the same spec.
 CODE = 1
@@ -32,7 +35,7 @@ class HeadSpec(recipe.Recipe):
     loss: str = "mse"
     axes: tuple[str, ...] = AXES
     seed: int = 0
-    folds: int = Field(5, ge=1)
+    folds: int = Field(default=5, ge=1)
     calibration: Literal["auto", "affine", "none"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -44,6 +47,9 @@ class HeadSpec(recipe.Recipe):
         if not registry.load("heads", self.head).own_loss:
             parts.append(self.loss)
         return " ".join(parts) + (f" seed {self.seed}" if self.seed else "")
+
+    def __hash__(self) -> int:
+        return hash(self.key(data=""))
 
     def key(self, data: str) -> str:
         """SHA-256 (hex) of this spec, the code's version and the digest of the training data."""
@@ -62,7 +68,7 @@ class GridEntry(recipe.Recipe):
     normalise: Literal["unit", "raw", "standard"] | list[Literal["unit", "raw", "standard"]] = "unit"
     loss: str | list[str] = "mse"
     seed: int | list[int] = 0
-    folds: int = Field(5, ge=1)
+    folds: int = Field(default=5, ge=1)
     calibration: Literal["auto", "affine", "none"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -75,7 +81,7 @@ class SelectRecipe(recipe.Recipe):
 
     rule: str = "average"
     on: str | list[str] | None = None
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(default=None, ge=1)
     metric: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -84,6 +90,8 @@ class SelectRecipe(recipe.Recipe):
     def _not_eval(cls, on: str | list[str] | None) -> str | list[str] | None:
         if "eval" in ([on] if isinstance(on, str) else on or []):
             raise ValueError("the evaluation set is never selected on; use pam, dev or oof (out-of-fold)")
+        if on is not None and not on:
+            raise ValueError("names no set; use pam, dev or oof (out-of-fold)")
         return on
 
     def parameters(self) -> dict[str, Any]:
@@ -96,14 +104,14 @@ class EnsembleRecipe(recipe.Recipe):
     """``ensembles/*.toml``: the sets to train on, the grid of heads, the selection rule."""
 
     description: str = ""
-    train: list[str] = Field(["train"], min_length=1)
-    axes: list[str] = Field(list(AXES), min_length=1)
+    train: list[str] = Field(default=["train"], min_length=1)
+    axes: list[str] = Field(default=list(AXES), min_length=1)
     grid: list[GridEntry] = Field(min_length=1)
     select: SelectRecipe = SelectRecipe()
 
     @field_validator("train")
     @classmethod
-    def _not_eval(cls, train: list[str]) -> list[str]:
+    def _trainable(cls, train: list[str]) -> list[str]:
         if "eval" in train:
             raise ValueError("the evaluation set is never trained on")
         return train
@@ -112,25 +120,33 @@ class EnsembleRecipe(recipe.Recipe):
     @classmethod
     def _known(cls, axes: list[str]) -> list[str]:
         try:
-            return [axis(name) for name in axes]
+            return list(dict.fromkeys(axis(name) for name in axes))
         except UnknownName as error:
             raise ValueError(str(error)) from None
 
-    def specs(self, feature_sets: list[str], file: str = "recipe") -> list[HeadSpec]:
-        """All heads of the grid in order, for the feature sets at hand.
+    def specs(
+        self, feature_sets: Collection[str] | Mapping[str, Collection[str]], file: str = "recipe"
+    ) -> list[HeadSpec]:
+        """All different heads of the grid in order, for the feature sets at hand, or for their layers by set name.
 
-        Raises ``RecipeError`` for unknown heads, losses, options or feature sets, naming the grid table.
+        Raises ``RecipeError`` for unknown heads, losses, options, feature sets or layers, naming the grid table.
         """
-        specs: dict[str, HeadSpec] = {}
+        layers = feature_sets if isinstance(feature_sets, Mapping) else {}
+        specs: dict[HeadSpec, None] = {}
         problems: list[str] = []
         for number, entry in enumerate(self.grid, start=1):
             try:
-                specs |= {spec.key(data=""): spec for spec in _expand(entry, feature_sets, tuple(self.axes))}
+                if entry.folds == 1 and "dev" in self.train:
+                    raise UsageError("folds = 1 holds out the set dev, which this recipe trains on; use folds of 2 up")
+                found = dict.fromkeys(_expand(entry, list(feature_sets), tuple(self.axes)))
+                for spec in found:
+                    _check_layers(spec, layers)
+                specs |= found
             except UsageError as error:
                 problems.append(f"{file}: [[grid]] number {number}: {error}")
         if problems:
             raise RecipeError(problems)
-        return list(specs.values())
+        return list(specs)
 
 
 def read_recipe(name: str, workspace: str = ".") -> EnsembleRecipe:
@@ -139,6 +155,9 @@ def read_recipe(name: str, workspace: str = ".") -> EnsembleRecipe:
 
 
 def _expand(entry: GridEntry, feature_sets: list[str], axes: tuple[str, ...]) -> Iterator[HeadSpec]:
+    empty = [name for name, value in (dict(entry) | entry.options).items() if value == [] or value == [[]]]
+    if empty:
+        raise UsageError(f"the list of alternatives of {empty[0]!r} is empty")
     for head in _alternatives(entry.head):
         head_class = registry.load("heads", head)
         choices = product(
@@ -172,6 +191,18 @@ def _check(head: str, head_class: Any, layers: Any, loss: str) -> None:
         raise UsageError(f"the head {head!r} has a criterion of its own; leave loss out (got {loss!r})")
     if head_class.own_loss and layers == "weighted":
         raise UsageError(f"the head {head!r} learns no layer weights; use layers = all, last, mean or names")
+
+
+def _check_layers(spec: HeadSpec, known: Mapping[str, Collection[str]]) -> None:
+    """Raise ``UnknownName`` for a layer that one of the spec's feature sets lacks."""
+    if spec.layers in LAYER_CHOICES:
+        return
+    wanted = (spec.layers,) if isinstance(spec.layers, str) else spec.layers
+    for name in spec.features:
+        options = known.get(name, wanted)
+        for layer in wanted:
+            if layer not in options:
+                raise UnknownName(f"layer of {name}", layer, [*options, *LAYER_CHOICES])
 
 
 def _alternatives(value: Any) -> list[Any]:

@@ -2,8 +2,9 @@
 
 Tensors: ``unit`` (rows, layers, dim) in the stored dtype, ``norm`` (rows, layers) float32, ``frames`` (rows,) int32,
 ``span`` (rows, 2) float64 s. A row is a window; the rows of a clip are consecutive.
-The header holds the feature set's fingerprint, the clips with their rows, the rejected clips with their reasons,
-and a blake2b checksum of all of it, so that any index can be rebuilt and any damage is seen.
+The header holds the feature set's fingerprint, the clips with their rows, the rejected clips with their reasons, the
+checksum of the tensors, and a checksum of all this, so that any index can be rebuilt from headers and any damage is
+seen: in the header when it is read, in the tensors when they are. The file is named by its checksum.
 """
 
 import hashlib
@@ -23,6 +24,10 @@ from mmmos.files import canonical_json, tensor_bytes, write_atomic
 SUFFIX = ".safetensors"
 _HEADER_LIMIT = 1 << 20
 _TENSORS = ("unit", "norm", "frames", "span")
+
+
+class DamagedShard(StoreError):
+    """A shard whose content is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -57,48 +62,59 @@ def write(folder: Path, fingerprint: str, clips: list[ClipRows], rejected: dict[
         "fingerprint": fingerprint,
         "clips": table,
         "rejected": {key: list(value) for key, value in rejected.items()},
+        "tensors": _tensors_checksum(tensors),
     }
-    checksum = _checksum(about, tensors)
+    checksum = _checksum(about)
     data = tensor_bytes(tensors, metadata={"mmmos": canonical_json(about | {"checksum": checksum})})
     return write_atomic(folder / f"{checksum[:32]}{SUFFIX}", data)
 
 
 def read_contents(path: Path) -> Contents:
-    """The header of a shard. Raises ``StoreError`` for a file that is no shard."""
+    """The header of a shard, its checksum verified. Raises ``DamagedShard`` for a file that is no whole shard."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= _HEADER_LIMIT:
-                raise ValueError(f"a header of {length} bytes")
-            about = json.loads(json.loads(file.read(length))["__metadata__"]["mmmos"])
+            about = _header(path, file.read(length) if length <= _HEADER_LIMIT else b"")
         return Contents(
             path,
             str(about["fingerprint"]),
             {key: (int(first), int(rows)) for key, (first, rows) in about["clips"].items()},
             {key: (str(reason), str(detail)) for key, (reason, detail) in about["rejected"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is not a readable shard: {error}.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedShard(f"{path} is not a readable shard: {error}.") from None
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a shard, its checksum verified. Raises ``StoreError`` for damage of any kind."""
+    """The tensors of a shard, all checksums verified. Raises ``DamagedShard`` for damage of any kind."""
     try:
         data = path.read_bytes()
-        length = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["mmmos"])
+        about = _header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
         tensors = load(data)
-        expected = about.pop("checksum")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from None
-    if _checksum(about, tensors) != expected or not path.name.startswith(expected[:32]):
-        raise StoreError(f"{path} is damaged: its content does not match its checksum.")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise DamagedShard(f"{path} cannot be read: {error}.") from None
+    if _tensors_checksum(tensors) != about["tensors"]:
+        raise DamagedShard(f"{path} is damaged: its tensors do not match their checksum.")
     return tensors
 
 
-def _checksum(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
-    """blake2b-256 over the header and, in the order of their names, the tensors' shapes, dtypes and bytes."""
-    digest = hashlib.blake2b(canonical_json(about).encode(), digest_size=32)
+def _header(path: Path, text: bytes) -> dict[str, Any]:
+    """What a shard's header says of it; ``ValueError`` when it does not match its checksum or the file's name."""
+    about: dict[str, Any] = json.loads(json.loads(text)["__metadata__"]["mmmos"])
+    expected = about.pop("checksum")
+    if _checksum(about) != expected or path.stem != expected[:32]:
+        raise ValueError("the header does not match its checksum")
+    return about
+
+
+def _checksum(about: dict[str, Any]) -> str:
+    """blake2b-256 (hex) of the header's canonical JSON."""
+    return hashlib.blake2b(canonical_json(about).encode(), digest_size=32).hexdigest()
+
+
+def _tensors_checksum(tensors: dict[str, NDArray[Any]]) -> str:
+    """blake2b-256 (hex) over the tensors' names, dtypes, shapes and bytes, in the order of their names."""
+    digest = hashlib.blake2b(digest_size=32)
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())

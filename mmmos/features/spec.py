@@ -4,16 +4,19 @@ A feature set is one encoder over windows of audio, pooled and stored in one way
 everything that changes its numbers, and nothing else: not the path of the weights, the device or the batch size.
 """
 
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmmos import recipe
 from mmmos.audio import POLICY
 from mmmos.files import key_of
 
 SCHEMA = 1
+WINDOW = 10.0
+NAME = r"^\w[\w.+-]*$"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class EncoderSpec:
 
     ``rate`` Hz and ``minimum`` samples of its input; ``layers`` × ``dim`` of its output; ``hop`` s between frames;
     ``family`` and ``code`` name the code that runs it (``code`` changes when that gives other numbers); ``front`` is
-    what happens to the waveform first; ``sha256`` is of the weights file ("" without weights).
+    what happens to the waveform first; ``sha256`` is of the weights file and ``config`` of the settings that shape its
+    model ("" without weights).
     """
 
     name: str
@@ -36,6 +40,7 @@ class EncoderSpec:
     weights: str = ""
     revision: str = ""
     sha256: str = ""
+    config: str = ""
     code: str = "1"
     front: str = ""
     precision: str = "float32"
@@ -52,20 +57,21 @@ class FeatureSpec:
 
     name: str
     encoder: EncoderSpec
-    window: float = 10.0
-    hop: float = 10.0
+    window: float = WINDOW
+    hop: float = WINDOW
     dtype: str = "float16"
 
     def numbers(self) -> dict[str, object]:
         """Everything that changes the stored numbers."""
-        ignored = {"name", "licence", "weights", "revision"}
+        # Weights say which encoder it is; without weights its name does.
+        ignored = {"licence", "weights", "revision"} | ({"name"} if self.encoder.sha256 else set())
         encoder = {key: value for key, value in asdict(self.encoder).items() if key not in ignored}
         return {
             "schema": SCHEMA,
             "audio": POLICY,
-            "encoder": encoder | {"layer_names": list(self.encoder.names())},
-            "window": self.window,
-            "hop": self.hop,
+            "encoder": encoder | {"hop": float(self.encoder.hop), "layer_names": list(self.encoder.names())},
+            "window": float(self.window),
+            "hop": float(self.hop),
             "pooling": "mean",
             "dtype": self.dtype,
         }
@@ -80,42 +86,55 @@ class EncoderRecipe(recipe.Recipe):
     """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's."""
 
     encoder: str
-    name: str | None = None
+    name: str | None = Field(default=None, pattern=NAME)
     weights: str | None = None
     revision: str | None = None
-    window: float | None = Field(None, gt=0)
-    hop: float | None = Field(None, gt=0)
+    window: float | None = Field(default=None, gt=0)
+    hop: float | None = Field(default=None, gt=0)
     dtype: Literal["float16", "float32"] | None = None
 
     @property
     def set_name(self) -> str:
-        """Name of the feature set."""
-        return self.name or self.encoder
+        """Name of the feature set, safe in a file name: its own, the encoder's, or the one behind a plug-in's file."""
+        return self.name or re.sub(r"[^\w.+-]", "_", self.encoder.rpartition(":")[2])
 
 
 class FeatureRecipe(recipe.Recipe):
-    """``features/*.toml``: encoders by name or as tables, and defaults for their windows (s) and stored dtype."""
+    """``features/*.toml``: encoders by name or as tables, and defaults for their windows (s) and stored dtype.
+
+    Windows follow each other without a gap unless ``hop`` is smaller than ``window``, and then they overlap.
+    """
 
     encoders: list[str | EncoderRecipe] = Field(min_length=1)
-    window: float = Field(10.0, gt=0)
-    hop: float = Field(10.0, gt=0)
+    window: float = Field(default=WINDOW, gt=0)
+    hop: float | None = Field(default=None, gt=0)
     dtype: Literal["float16", "float32"] = "float16"
 
     @field_validator("encoders")
     @classmethod
     def _distinct(cls, encoders: list[str | EncoderRecipe]) -> list[str | EncoderRecipe]:
-        names = [e if isinstance(e, str) else e.set_name for e in encoders]
+        names = [(EncoderRecipe(encoder=e) if isinstance(e, str) else e).set_name for e in encoders]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two feature sets are called {twice[0]!r}; give one of them a name of its own")
         return encoders
+
+    @model_validator(mode="after")
+    def _without_gaps(self) -> Self:
+        for table in self.tables():
+            if table.window and table.hop and table.hop > table.window:
+                raise ValueError(
+                    f"{table.set_name}: a hop of {table.hop:g} s leaves audio out between windows of {table.window:g} s"
+                )
+        return self
 
     def tables(self) -> list[EncoderRecipe]:
         """Every encoder as a table with this recipe's defaults filled in."""
         filled = []
         for entry in self.encoders:
             table = EncoderRecipe(encoder=entry) if isinstance(entry, str) else entry
-            defaults = {"window": self.window, "hop": self.hop, "dtype": self.dtype}
+            window = table.window or self.window
+            defaults = {"window": window, "hop": self.hop or window, "dtype": self.dtype}
             missing = {key: value for key, value in defaults.items() if getattr(table, key) is None}
             filled.append(table.model_copy(update=missing))
         return filled

@@ -5,7 +5,6 @@ Writers never share a file, so there is no lock. A shard that cannot be trusted 
 A clip is done (has rows), rejected (has a reason) or absent; only absent clips are computed.
 """
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.errors import StoreError
+from mmmos.errors import StoreError, UsageError
 from mmmos.features import shard
-from mmmos.features.shard import ClipRows
+from mmmos.features.shard import ClipRows, DamagedShard
 from mmmos.features.spec import FeatureSpec
 from mmmos.files import pretty_json, write_atomic
 
@@ -29,6 +28,32 @@ def clip_key(content: str, start: float | None, end: float | None) -> str:
     """Key of a clip: blake2b-128 (hex) of its audio's content hash and its segment in s."""
     text = f"{content}:{0.0 if start is None else float(start)!r}:{'' if end is None else repr(float(end))}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def folder_of(store: str | Path, spec: FeatureSpec) -> Path:
+    """The folder of a feature set in a store."""
+    return Path(store) / f"{spec.name}-{spec.fingerprint[:12]}"
+
+
+def write(
+    store: str | Path, spec: FeatureSpec, clips: list[ClipRows], rejected: dict[str, tuple[str, str]]
+) -> Path | None:
+    """Store clips and rejections of a feature set in one shard; they are durable when this returns.
+
+    Returns the shard's path, None when there was nothing to store. Raises ``StoreError`` when the disk refuses.
+    """
+    if not clips and not rejected:
+        return None
+    folder = folder_of(store, spec)
+    about = folder / "spec.json"
+    try:
+        if not about.is_file():
+            write_atomic(about, pretty_json({"name": spec.name, **spec.numbers()}))
+        return shard.write(folder, spec.fingerprint, clips, rejected)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}. What is stored already is kept."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -47,22 +72,25 @@ class FeatureSet:
 
     def __init__(self, store: str | Path, spec: FeatureSpec) -> None:
         self.spec = spec
-        self.folder = Path(store) / f"{spec.name}-{spec.fingerprint[:12]}"
+        self.store, self.folder = Path(store), folder_of(store, spec)
         self._where: dict[str, tuple[Path, int, int]] = {}
         self._rejected: dict[str, tuple[str, str]] = {}
         self._scanned: set[Path] = set()
-        self._damaged: set[Path] = set()
+        self._damaged: dict[Path, DamagedShard] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Read the headers of shards that were not there before."""
         for path in sorted(self.folder.glob(f"*{shard.SUFFIX}")):
-            if path not in self._scanned | self._damaged:
+            if path not in self._scanned:
                 self._scanned.add(path)
                 try:
                     self._add(shard.read_contents(path))
-                except StoreError as error:
+                except DamagedShard as error:
+                    self._damaged[path] = error
                     log.warning("%s Its clips are computed again.", error)
+                except StoreError as error:
+                    log.warning("%s It is left alone.", error)
 
     def _add(self, contents: shard.Contents) -> None:
         if contents.fingerprint != self.spec.fingerprint:
@@ -84,47 +112,54 @@ class FeatureSet:
 
     def write(self, clips: list[ClipRows], rejected: dict[str, tuple[str, str]]) -> None:
         """Store clips and rejections in one shard; they are durable when this returns."""
-        if not clips and not rejected:
-            return
-        about = self.folder / "spec.json"
-        if not about.is_file():
-            write_atomic(about, pretty_json({"name": self.spec.name, **self.spec.numbers()}))
-        path = shard.write(self.folder, self.spec.fingerprint, clips, rejected)
-        self._scanned.add(path)
-        self._add(shard.read_contents(path))
+        path = write(self.store, self.spec, clips, rejected)
+        if path is not None:
+            self._scanned.add(path)
+            self._add(shard.read_contents(path))
 
     def gather(self, keys: list[str]) -> Rows:
-        """The windows of clips, in the order of the keys.
+        """The windows of clips, in the order of the keys; one shard after the other is in memory.
 
-        Raises ``StoreError`` when a shard is damaged: it is set aside first, so that ``missing`` names its clips.
+        Raises ``DamagedShard``: the shard is set aside first, so that ``missing`` names its clips.
         """
-        parts: dict[str, list[NDArray[Any]]] = {}
-        open_shards: dict[Path, dict[str, NDArray[Any]]] = {}
-        counts = []
-        for key in keys:
-            path, first, rows = self._where[key]
-            if path not in open_shards:
-                open_shards[path] = self._read(path)
-            for name, tensor in open_shards[path].items():
-                parts.setdefault(name, []).append(tensor[first : first + rows])
-            counts.append(rows)
-        clip = np.repeat(np.arange(len(keys)), counts)
-        return Rows(**{name: np.concatenate(arrays) for name, arrays in parts.items()}, clip=clip)
+        places = [self._where[key] for key in keys]
+        counts = np.array([rows for _, _, rows in places], dtype=np.int64)
+        ends = np.cumsum(counts)
+        clips_of: dict[Path, list[int]] = {}
+        for position, (path, _, _) in enumerate(places):
+            clips_of.setdefault(path, []).append(position)
+        arrays: dict[str, NDArray[Any]] = {}
+        for path, positions in clips_of.items():
+            for name, tensor in self._read(path).items():
+                if name not in arrays:
+                    arrays[name] = np.empty((counts.sum(), *tensor.shape[1:]), tensor.dtype)
+                for position in positions:
+                    _, first, rows = places[position]
+                    arrays[name][ends[position] - rows : ends[position]] = tensor[first : first + rows]
+        return Rows(**arrays, clip=np.repeat(np.arange(len(keys)), counts))
 
     def _read(self, path: Path) -> dict[str, NDArray[Any]]:
         try:
             return shard.read(path)
-        except StoreError:
-            self._set_aside(path)
+        except DamagedShard as error:
+            self._set_aside(path, error)
+            self._where, self._rejected, self._scanned = {}, {}, set()
+            self.refresh()
             raise
 
-    def _set_aside(self, path: Path) -> None:
-        """Forget a damaged shard and, where the store can be written, rename it; other copies of its clips count."""
-        self._damaged.add(path)
-        with contextlib.suppress(OSError):
+    def clear(self) -> None:
+        """Set aside the shards whose headers were found damaged. Raises ``StoreError`` where that is not allowed."""
+        while self._damaged:
+            self._set_aside(*self._damaged.popitem())
+
+    def _set_aside(self, path: Path, error: DamagedShard) -> None:
+        self._scanned.discard(path)
+        try:
             path.rename(path.with_suffix(".damaged"))
-        self._where, self._rejected, self._scanned = {}, {}, set()
-        self.refresh()
+        except FileNotFoundError:
+            pass
+        except OSError as refused:
+            raise StoreError(f"{error} It cannot be set aside ({refused.strerror}): delete it.") from None
 
 
 @dataclass(frozen=True)
@@ -146,7 +181,7 @@ class SetSummary:
 def summaries(store: str | Path) -> list[SetSummary]:
     """One summary for each feature set of a store, from the shards' headers. Raises ``StoreError`` for a broken one."""
     found = []
-    for folder in sorted(p.parent for p in Path(store).glob("*/spec.json")):
+    for folder in _folders(store):
         contents = [shard.read_contents(path) for path in sorted(folder.glob(f"*{shard.SUFFIX}"))]
         clips = {key: rows for c in contents for key, (_, rows) in c.clips.items()}
         rejected = {key for c in contents for key in c.rejected} - set(clips)
@@ -156,13 +191,13 @@ def summaries(store: str | Path) -> list[SetSummary]:
 
 
 def verify(store: str | Path) -> list[str]:
-    """A sentence for each shard of a store that is damaged or in the wrong folder; empty when all is well."""
+    """A sentence for each shard that is damaged, set aside or in the wrong folder; empty when all is well."""
     problems = []
-    for folder in sorted(p.parent for p in Path(store).glob("*/spec.json")):
-        for path in sorted([*folder.glob(f"*{shard.SUFFIX}"), *folder.glob("*.damaged")]):
+    for folder in _folders(store):
+        problems += [f"{path} was set aside as damaged. Delete it." for path in sorted(folder.glob("*.damaged"))]
+        for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
             try:
-                contents = shard.read_contents(path)
-                tensors = shard.read(path)
+                contents, tensors = shard.read_contents(path), shard.read(path)
                 if not folder.name.endswith(contents.fingerprint[:12]):
                     raise StoreError(f"{path} belongs to another feature set ({contents.fingerprint[:12]}).")
                 if tensors and len(tensors["unit"]) != sum(rows for _, rows in contents.clips.values()):
@@ -170,3 +205,12 @@ def verify(store: str | Path) -> list[str]:
             except StoreError as error:
                 problems.append(str(error))
     return problems
+
+
+def _folders(store: str | Path) -> list[Path]:
+    """The folders of a store that hold shards. Raises ``UsageError`` when there is no store."""
+    if not Path(store).is_dir():
+        raise UsageError(f"There is no store {str(store)!r}; mmmos features extract makes one.")
+    return sorted(
+        {path.parent for pattern in (f"*{shard.SUFFIX}", "*.damaged") for path in Path(store).glob(f"*/{pattern}")}
+    )

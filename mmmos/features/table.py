@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,10 @@ class FeatureArray:
                 raise UnknownName(f"layer of {self.name}", name, self.layer_names)
         return self.raw[:, [self.layer_names.index(name) for name in wanted]]
 
+    def rows(self, rows: Sequence[int]) -> "FeatureArray":
+        """The embeddings of some clips, by position."""
+        return replace(self, raw=self.raw[np.asarray(rows, dtype=np.int64)])
+
 
 @dataclass(frozen=True)
 class Features:
@@ -66,11 +70,8 @@ class Features:
         absent = [clip for clip in ids if clip not in position]
         if absent:
             raise UsageError(f"{len(absent)} clips have no features, among them {absent[0]!r}.")
-        rows = np.array([position[clip] for clip in ids], dtype=np.int64)
-        sets = {
-            name: FeatureArray(name, array.fingerprint, array.layer_names, array.raw[rows])
-            for name, array in self.sets.items()
-        }
+        rows = [position[clip] for clip in ids]
+        sets = {name: array.rows(rows) for name, array in self.sets.items()}
         return Features(tuple(ids), tuple(self.keys[row] for row in rows), sets, self.status)
 
     def digest(self, names: Sequence[str], rows: Iterable[int] | None = None) -> str:

@@ -1,6 +1,7 @@
 """Weights: a local file or folder, or a folder of the Hugging Face hub at a pinned revision; local copies first."""
 
 import os
+import re
 from pathlib import Path
 
 from mmmos.errors import SetupError, UsageError, did_you_mean
@@ -51,8 +52,20 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
 
 
+def stamps(weights: str | None) -> tuple[object, ...]:
+    """Names, sizes and times of the files of local weights; equal stamps mean that none was written in between."""
+    path = Path(weights).expanduser() if weights else None
+    if path is None or not path.exists():
+        return ()
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return tuple((file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()])
+
+
 def _is_hub_id(text: str) -> bool:
-    return text.count("/") == 1 and text[0] not in "./~" and not text.endswith((".pt", ".pth", ".bin", ".safetensors"))
+    """True for ``owner/name``, unless ``owner`` is a folder here: then a path was meant."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) or text.endswith((".pt", ".pth", ".bin", ".safetensors")):
+        return False
+    return not Path(text.split("/")[0]).exists()
 
 
 def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
@@ -60,7 +73,9 @@ def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+        path = Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+        if any((path / name).exists() for name in _FILES):
+            return path
     except LocalEntryNotFoundError:
         pass
     advice = f"On a machine with network: mmmos features fetch {repo}; or give a local folder with weights = …"

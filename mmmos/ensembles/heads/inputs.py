@@ -16,9 +16,14 @@ def blocks_of(spec: HeadSpec, features: Features) -> Blocks:
     choice = "all" if spec.layers == "weighted" else spec.layers
     blocks = [features[name].layers(choice) for name in spec.features]
     if spec.normalise == "unit":
-        norms = [np.linalg.norm(block, axis=-1, keepdims=True) for block in blocks]
-        blocks = [block / np.where(norm == 0, 1, norm) for block, norm in zip(blocks, norms, strict=True)]
+        blocks = [_units(block) for block in blocks]
     return blocks
+
+
+def _units(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every layer's vector divided by its length; a vector of zeros stays."""
+    norm = np.linalg.norm(block, axis=-1, keepdims=True)
+    return np.divide(block, np.where(norm == 0, 1, norm), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Standardiser:
         return cls([m.astype(np.float32) for m in means], [s.astype(np.float32) for s in scales])
 
     def __call__(self, blocks: Blocks) -> Blocks:
-        """The blocks, standardised."""
+        """The blocks, standardised; values beyond 8 standard deviations are moved there."""
         if not self.means:
             return blocks
-        return [(b - m) / s for b, m, s in zip(blocks, self.means, self.scales, strict=True)]
+        return [((b - m) / s).clip(-8, 8) for b, m, s in zip(blocks, self.means, self.scales, strict=True)]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The statistics by name."""

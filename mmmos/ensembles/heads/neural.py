@@ -61,7 +61,7 @@ class _PerAxis(nn.Module):
     def __init__(self, shapes: list[tuple[int, int]], axes: int, depth: int) -> None:
         super().__init__()
         self.mix = nn.ModuleList([Mixed(shapes, weighted=True) for _ in range(axes)])
-        size = self.mix[0].size
+        size = Mixed(shapes, weighted=True).size
         hidden = [layer for _ in range(depth - 1) for layer in (nn.Linear(size, size), nn.LayerNorm(size), nn.GELU())]
         self.project = nn.ModuleList([nn.Sequential(*copy.deepcopy(hidden), nn.Linear(size, 1)) for _ in range(axes)])
         self.apply(_reset)

@@ -10,8 +10,8 @@ from torch import Tensor
 class Loss:
     """A training criterion.
 
-    ``function`` maps predictions and targets (…, B) to (…). ``anchored`` is False when adding a constant to all
-    predictions changes nothing or the optimum leaves the scale: such heads are calibrated before they are averaged.
+    ``function`` maps predictions and targets (…, B) to (…). ``anchored`` is False when a constant added to all
+    predictions changes nothing, or the optimum leaves the scale: such heads are calibrated before they are averaged.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Encoders by name. Built-ins and plug-ins register an ``EncoderCard`` in the entry-point group ``mmmos.encoders``."""
 
 import logging
+from multiprocessing import parent_process
 
 from mmmos import registry
 from mmmos.errors import UsageError
@@ -19,11 +20,13 @@ def encoder(name: str, weights: str | None = None, *, revision: str | None = Non
     cuda:1, mps. Raises ``UnknownName``, ``UsageError`` (a path that does not exist), ``SetupError`` (weights or device
     are not to be had).
     """
-    card: EncoderCard = registry.load("encoders", name)
+    card = registry.load("encoders", name)
+    if not isinstance(card, EncoderCard):
+        raise UsageError(f"The encoder {name!r} is no EncoderCard but {type(card).__name__}.")
     source = card.weights if weights is None else weights
     if weights is None:
         revision = revision or card.revision
-    if not card.commercial and name not in _told:
+    if not card.commercial and name not in _told and parent_process() is None:
         _told.add(name)
         log.warning("The weights of %s may not be used commercially (%s).", name, card.licence)
     return card.load(card, source, revision or "", find_device(device))

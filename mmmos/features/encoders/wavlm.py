@@ -5,8 +5,11 @@ Zeros change every frame of the base models (group norm over time), so a batch h
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +18,12 @@ from mmmos.errors import SetupError
 from mmmos.features import weights as weights_module
 from mmmos.features.encoders.base import EncoderCard
 from mmmos.features.spec import EncoderSpec
+from mmmos.files import key_of
 
 RATE = 16_000
+
+# Entries of config.json that say who wrote it, and change no number.
+_NOTES = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype"}
 
 
 class WavLM:
@@ -29,7 +36,8 @@ class WavLM:
         front = "zero mean, unit variance" if self._normalise else ""
         hop, minimum = _framing(config)
         layers, dim = config.num_hidden_layers + 1, config.hidden_size
-        self.spec = replace(spec, layers=layers, dim=dim, hop=hop, minimum=minimum, front=front)
+        settings = key_of({key: value for key, value in _json(folder / "config.json").items() if key not in _NOTES})
+        self.spec = replace(spec, layers=layers, dim=dim, hop=hop, minimum=minimum, front=front, config=settings)
         self._device = device
 
     @torch.inference_mode()
@@ -55,33 +63,60 @@ def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-def _load(folder: Path):  # type: ignore[no-untyped-def]
+def _load(folder: Path) -> tuple[Any, bool]:
     """The model in evaluation mode and whether its input is normalised to zero mean and unit variance."""
     from transformers import WavLMConfig, WavLMModel
-    from transformers.utils import logging
 
-    if not (folder / "config.json").is_file():
-        raise SetupError(f"{folder} is no WavLM folder: it holds no config.json beside the weights.")
-    config = WavLMConfig.from_pretrained(folder)
-    if config.model_type != "wavlm" or json.loads((folder / "config.json").read_text()).get("model_type") != "wavlm":
+    settings = _json(folder / "config.json")
+    if settings.get("model_type") != "wavlm":
         raise SetupError(f"{folder}/config.json is not of a WavLM (model_type must be 'wavlm').")
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, info = WavLMModel.from_pretrained(folder, config=config, output_loading_info=True, dtype=torch.float32)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SetupError(f"The WavLM weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-    finally:
-        logging.set_verbosity(level)
+    with _quiet():
+        try:
+            config = WavLMConfig.from_dict(settings)
+            loaded: Any = WavLMModel.from_pretrained(
+                folder, config=config, output_loading_info=True, dtype=torch.float32, local_files_only=True
+            )
+            model, info = loaded
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+            raise SetupError(f"The WavLM in {folder} cannot be loaded: {reason}.") from error
     wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
     if wrong:
         listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(map(str, keys))}" for name, keys in wrong.items())
         raise SetupError(f"The weights in {folder} do not fit their config.json. {listed}.")
     preprocessor = folder / "preprocessor_config.json"
-    settings = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
-    normalise = settings.get("do_normalize", config.feat_extract_norm == "layer")
+    front = _json(preprocessor) if preprocessor.is_file() else {}
+    normalise = front.get("do_normalize", config.feat_extract_norm == "layer")
     return model.eval().requires_grad_(False), bool(normalise)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file beside the weights."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(f"{path.parent} is no WavLM folder: it holds no {path.name} beside the weights.") from None
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{path} holds no JSON object.")
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own reports and bars: what is wrong becomes an error here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _framing(config) -> tuple[float, int]:  # type: ignore[no-untyped-def]

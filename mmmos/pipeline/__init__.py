@@ -1,0 +1,185 @@
+"""``run``: the stages of a ``challenge.toml`` in order, each skipped where its result is already there.
+
+Stages: read manifests → extract features → train heads → select an ensemble → write and check the submission →
+leaderboard and report. The scores of the evaluation set, where its manifests hold any, are read after the submission
+is written and serve the leaderboard and the report alone.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmmos import challenge, manifest
+from mmmos.challenge import Inputs
+from mmmos.ensembles import runs
+from mmmos.ensembles.data import gather
+from mmmos.ensembles.ensemble import Ensemble, select, select_recipe
+from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.training import keyed_specs, train, trained
+from mmmos.errors import UsageError
+from mmmos.features import extract as extraction
+from mmmos.features.extract import extract
+from mmmos.features.table import Features
+from mmmos.pipeline.answer import clear, is_current, is_of, provenance, submit, unusable
+from mmmos.pipeline.boards import ENSEMBLE, boards_of, write_files
+from mmmos.submissions.write import PROVENANCE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left: the chosen ensemble and its record, the submission's folder and answer (None without clips to
+    predict), leaderboards by set, rejected clips.
+    """
+
+    folder: Path
+    answer: Path | None
+    ensemble: Ensemble
+    record: Path
+    boards: dict[str, pd.DataFrame] = field(repr=False)
+    rejected: pd.DataFrame = field(repr=False)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The ensemble's row of each leaderboard: set, clips, systems, SRCC with its interval at both levels."""
+        rows = []
+        for name, board in self.boards.items():
+            own = board[board["model"] == ENSEMBLE].iloc[0]
+            columns = [f"{level}_SRCC{end}" for level in ("sys", "utt") for end in ("", "_low", "_high")]
+            known = {column: own[column] for column in columns if column in board}
+            rows.append({"set": name, "clips": own["n_clips"], "systems": own["n_systems"]} | known)
+        return pd.DataFrame(rows)
+
+    def files(self) -> dict[str, Path]:
+        """The files for people, by what they are."""
+        named = {
+            "answer": self.answer,
+            "leaderboard": self.folder / "leaderboard.html",
+            "report": self.folder / "report.html",
+        }
+        return {label: path for label, path in named.items() if path is not None and path.is_file()}
+
+
+def run(path: str | Path = "challenge.toml", *, jobs: int = 0, device: str = "auto", intervals: int = 1000) -> Outcome:
+    """Carry out a challenge file; the folder it lies in is the workspace.
+
+    ``jobs``: processes for training (0: one for each core). ``intervals``: bootstrap resamples of the leaderboards.
+    Raises ``InputError`` when clips of the evaluation set are unusable and ``missing`` is "error"; features and heads
+    are done by then.
+    """
+    inputs = challenge.read(path)
+    challenge.check_selection(inputs, inputs.ensembles.select)
+    features, pool = _pool(inputs, jobs, device)
+    ensemble = select(pool, inputs.ensembles.select)
+    record = ensemble.write(inputs.runs / f"{inputs.challenge.submission.name}.json")
+    absent, answer = unusable(inputs, features), None
+    if "eval" in set(inputs.clips["set"]):
+        answer = submit(inputs, features, ensemble, absent)
+    elif not is_of(inputs.submission, ensemble):
+        clear(inputs)
+    boards = boards_of(inputs, ensemble, intervals)
+    write_files(inputs, ensemble, boards, features.rejected(), absent)
+    return Outcome(inputs.submission, answer, ensemble, record, boards, features.rejected())
+
+
+def report(path: str | Path = "challenge.toml", *, intervals: int = 1000) -> Outcome:
+    """Write the leaderboards and the report of a submission again; nothing is extracted, trained or answered.
+
+    Raises ``UsageError`` when there is no answer, or one of another ensemble than the recipe's rule now chooses.
+    """
+    inputs = challenge.read(path)
+    features, pool = _finished(inputs)
+    ensemble = select(pool, inputs.ensembles.select)
+    answer = inputs.submission / inputs.format.file
+    if not answer.is_file() or not is_of(inputs.submission, ensemble):
+        raise UsageError(f"{inputs.submission} holds no answer of the ensemble that is chosen now; type mmmos run.")
+    boards = boards_of(inputs, ensemble, intervals)
+    write_files(inputs, ensemble, boards, features.rejected(), unusable(inputs, features))
+    record = inputs.runs / f"{inputs.challenge.submission.name}.json"
+    return Outcome(inputs.submission, answer, ensemble, record, boards, features.rejected())
+
+
+def train_pool(path: str | Path, *, recipe: str | None = None, jobs: int = 0, device: str = "auto") -> Pool:
+    """The heads of a challenge, under its own ensemble recipe or another one, trained where they are not yet."""
+    return _pool(challenge.read(path, ensembles=recipe), jobs, device)[1]
+
+
+def finished_pool(path: str | Path, *, recipe: str | None = None) -> tuple[Pool, int]:
+    """The heads of a challenge that are trained already, and how many the recipe asks for.
+
+    Raises ``UsageError`` when clips lack features or no head is trained.
+    """
+    inputs = challenge.read(path, ensembles=recipe)
+    wanted = inputs.ensembles.specs([table.set_name for table in inputs.features.tables()])
+    return _finished(inputs)[1], len(wanted)
+
+
+def choose(
+    path: str | Path, *, name: str | None = None, recipe: str | None = None, rule: str | None = None, **parameters: Any
+) -> tuple[Ensemble, Path]:
+    """Choose from the heads of a challenge by a rule (the recipe's own by default); the ensemble and its record.
+
+    Heads that are not trained yet are trained first, so that the choice is from all of them.
+    """
+    inputs = challenge.read(path, ensembles=recipe)
+    chosen = select_recipe(rule or inputs.ensembles.select, **parameters)
+    name = name or inputs.challenge.submission.name
+    if not re.fullmatch(challenge.NAME, name):
+        raise UsageError(f"An ensemble's name is letters, digits, _, - and . and begins with no dot; got {name!r}.")
+    challenge.check_selection(inputs, chosen)
+    ensemble = select(_pool(inputs, 0, "auto")[1], chosen)
+    return ensemble, ensemble.write(inputs.runs / f"{name}.json")
+
+
+def plan(path: str | Path) -> pd.DataFrame:
+    """What ``run`` would do: a row for each stage with what there is, what is done already and what remains."""
+    inputs = challenge.read(path)
+    challenge.check_selection(inputs, inputs.ensembles.select)
+    found = manifest.locate(inputs.clips)["how"] != "missing"
+    counts = inputs.clips.assign(found=found).groupby("set", sort=False)["found"].agg(["size", "sum"])
+    rows = [("manifest", *row) for row in counts.itertuples(name=None)]
+    stored = extraction.plan(inputs.clips, inputs.features, store=inputs.store)
+    rows += [("features", *row) for row in stored.itertuples(index=False, name=None)]
+    heads = len(inputs.ensembles.specs(list(stored["feature_set"])))
+    trained_heads, current = 0, False
+    if (stored["clips"] == stored["stored"]).all():
+        trained_heads, current = _progress(inputs)
+    rows.append(("ensembles", inputs.recipe_name, heads, trained_heads))
+    rows.append(("submissions", inputs.submission.name, int("eval" in counts.index), int(current)))
+    table = pd.DataFrame(rows, columns=["stage", "name", "wanted", "there"])
+    return table.assign(to_do=table["wanted"] - table["there"])
+
+
+def _progress(inputs: Inputs) -> tuple[int, bool]:
+    """How many heads are trained, and whether the answer is there and of the ensemble that they make."""
+    features = extract(inputs.clips, inputs.features, store=inputs.store)
+    keys = keyed_specs(inputs.ensembles, gather(inputs.ensembles, features, inputs.clips), inputs.recipe_name)
+    done = sum(runs.is_done(inputs.runs / inputs.recipe_name, key) for key in keys)
+    if not done or not (inputs.submission / PROVENANCE).is_file():
+        return done, False
+    ensemble = select(_trained(inputs, features), inputs.ensembles.select)
+    return done, is_current(inputs, provenance(inputs, features, ensemble))
+
+
+def _pool(inputs: Inputs, jobs: int, device: str) -> tuple[Features, Pool]:
+    """The first stages: features of all clips, and the trained heads."""
+    features = extract(inputs.clips, inputs.features, store=inputs.store, device=device)
+    pool = train(inputs.ensembles, features, inputs.clips, folder=inputs.runs, name=inputs.recipe_name, jobs=jobs)
+    return features, pool
+
+
+def _finished(inputs: Inputs) -> tuple[Features, Pool]:
+    """Features and heads that are there. Raises ``UsageError`` where something is missing."""
+    stored = extraction.plan(inputs.clips, inputs.features, store=inputs.store)
+    for name, clips, there in stored.itertuples(index=False, name=None):
+        if there < clips:
+            missing = f"{clips - there} of {clips} clips have no {name} features yet"
+            raise UsageError(f"{missing}; type mmmos run, or mmmos ensembles train.")
+    features = extract(inputs.clips, inputs.features, store=inputs.store)
+    return features, _trained(inputs, features)
+
+
+def _trained(inputs: Inputs, features: Features) -> Pool:
+    return trained(inputs.ensembles, features, inputs.clips, folder=inputs.runs, name=inputs.recipe_name)

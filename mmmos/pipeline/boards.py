@@ -1,0 +1,123 @@
+"""Leaderboards and the report: how good an ensemble is on every set whose scores may be shown."""
+
+import json
+import logging
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+import mmmos
+from mmmos import manifest
+from mmmos.axes import AXES
+from mmmos.challenge import Inputs
+from mmmos.ensembles.ensemble import Ensemble, select
+from mmmos.errors import InputError
+from mmmos.files import key_of, write_atomic
+from mmmos.submissions.leaderboard import leaderboard, write_leaderboard
+from mmmos.submissions.report import write_report
+
+ENSEMBLE = "ensemble"
+
+log = logging.getLogger("mmmos")
+
+
+def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, pd.DataFrame]:
+    """Leaderboards of the ensemble, its members and the whole pool's mean, for every set whose truth may be shown."""
+    boards = {}
+    truths = {name: inputs.clips.loc[list(ensemble.pool.ids[name])] for name in ensemble.pool.labelled()}
+    evaluation = _evaluation_truth(inputs)
+    if evaluation is not None and "eval" in ensemble.pool.ids:
+        truths["eval"] = evaluation.loc[list(ensemble.pool.ids["eval"])]
+    for name, truth in truths.items():
+        truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]
+        if len(truth) > 1:
+            systems = truth["system"] if truth["system"].notna().all() else None
+            entries = {model: scores.loc[truth.index] for model, scores in _entries(ensemble, name).items()}
+            columns = list(ensemble.pool.axes)
+            boards[name] = _board(
+                inputs.runs / inputs.recipe_name / "boards" / f"{name}.json",
+                entries,
+                truth[columns],
+                systems,
+                intervals,
+            )
+    return boards
+
+
+def _board(
+    path: Path, entries: dict[str, pd.DataFrame], truth: pd.DataFrame, systems: pd.Series | None, intervals: int
+) -> pd.DataFrame:
+    """A leaderboard, read from ``path`` when that was made of the same numbers: many bootstraps take long."""
+    parts = [*entries.values(), truth, *([] if systems is None else [systems.to_frame()])]
+    made_of = key_of(
+        {
+            "mmmos": mmmos.__version__,
+            "models": list(entries),
+            "tables": [sha256(pd.util.hash_pandas_object(part).to_numpy().tobytes()).hexdigest() for part in parts],
+            "intervals": intervals,
+        }
+    )
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["made_of"] == made_of:
+            return pd.DataFrame(stored["table"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    table = leaderboard(entries, truth, systems=systems, intervals=intervals)
+    write_atomic(path, json.dumps({"made_of": made_of, "table": table.to_dict("list")}))
+    return table
+
+
+def _entries(ensemble: Ensemble, name: str) -> dict[str, pd.DataFrame]:
+    """Predictions on a set by model: the ensemble, the mean of the whole pool, each member."""
+    entries = {ENSEMBLE: ensemble.predict(name)}
+    if len(ensemble) < len(ensemble.pool):
+        entries["mean of all heads"] = select(ensemble.pool, "average").predict(name)
+    for member in ensemble.selection.members:
+        single = ensemble.pool.only([int(member)])
+        entries[f"{single.specs[0].name} [{single.keys[0][:6]}]"] = select(single, "average").predict(name)
+    return entries
+
+
+def _evaluation_truth(inputs: Inputs) -> pd.DataFrame | None:
+    """The evaluation manifests with their scores, None where they hold none."""
+    sources = inputs.challenge.data.sources(inputs.workspace).get("eval")
+    if not sources:
+        return None
+    try:
+        truth = manifest.read_manifest(sources, root=inputs.challenge.data.root or None)
+    except InputError as error:
+        log.warning("The scores of the evaluation set cannot be read, so there is no leaderboard on it: %s", error)
+        return None
+    return truth if truth[list(AXES)].notna().any(axis=None) else None
+
+
+def write_files(
+    inputs: Inputs, ensemble: Ensemble, boards: dict[str, pd.DataFrame], rejected: pd.DataFrame, absent: list[str]
+) -> None:
+    """Leaderboard files of the most telling set, and the report on all of them."""
+    folder, name = inputs.submission, inputs.challenge.submission.name
+    shown = next((each for each in ("eval", "pam", "dev", "oof") if each in boards), None)
+    if shown is None:
+        return
+    write_leaderboard(boards[shown], folder, f"{name}: leaderboard on {shown}")
+    usable = ~inputs.clips.index.isin(rejected.index)
+    counts = inputs.clips.assign(domain=inputs.clips["domain"].fillna("unknown"), usable=usable, rejected=~usable)
+    data = counts.groupby(["set", "domain"], sort=False).agg(
+        clips=("path", "size"), usable=("usable", "sum"), rejected=("rejected", "sum")
+    )
+    truth = _evaluation_truth(inputs) if shown == "eval" else inputs.clips
+    drawn = ensemble.predict(shown)
+    note = f"{len(absent)} unusable clips are answered with the training mean and stand in no leaderboard."
+    write_report(
+        folder / "report.html",
+        title=name,
+        data=data.reset_index(),
+        leaderboards=boards,
+        predictions=drawn,
+        truth=None if truth is None else truth.loc[drawn.index],
+        members=ensemble.members(),
+        rejects=rejected,
+        notes=[note] if absent else [],
+    )

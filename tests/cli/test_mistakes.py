@@ -1,0 +1,107 @@
+"""A typo costs one sentence and exit code 2 or 4, the environment 5, a fault of ours 1; never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmmos import pipeline
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "sentence"),
+    [
+        ("rnu", 2, "rnu"),
+        ("run --jbos 2", 2, "--jbos"),
+        ("run --jobs two", 2, "two"),
+        ("run chalenge.toml", 2, "There is no file 'chalenge.toml'. Did you mean 'challenge.toml'?"),
+        ("run --device cdua", 2, "The device 'cdua' cannot be used"),
+        ("features extract melstat dev.csv", 2, "There is no feature recipe 'melstat'. Did you mean 'melstats'?"),
+        ("features extract melstats dve.csv", 4, "dve.csv"),
+        ("features fetch wavlm-base-pluss", 2, "no encoder 'wavlm-base-pluss'. Did you mean 'wavlm-base-plus'?"),
+        ("ensembles show quikc", 2, "There is no ensemble recipe 'quikc'. Did you mean 'quick'?"),
+        ("ensembles select x --rule topk", 2, "There is no selector 'topk'. Did you mean 'top_k'?"),
+        ("ensembles select x --rule top_k --on pan", 2, "There is no labelled set 'pan'."),
+        ("ensembles select x --rule top_k --on eval", 2, "the evaluation set is never selected on"),
+        ("ensembles select x --metric utt_SRC", 2, "no metric 'utt_SRC'. Did you mean 'utt_SRCC'?"),
+        ("ensembles select ../x", 2, "An ensemble's name is letters"),
+        ("evaluate answer.txt test.csv", 4, "answer.txt"),
+        ("evaluate submissions/demo/answer.txt dev.csv", 4, "without a prediction"),
+        ("submissions check submissions/demo --format audiomos", 2, "no submission format 'audiomos'"),
+        ("submissions leaderboard nothing.txt --truth test.csv", 4, "nothing.txt"),
+        ("demo elsewhere --size huge", 2, "no corpus size 'huge'"),
+    ],
+)
+def test_a_typo_on_the_command_line_is_one_sentence(command, line, code, sentence):
+    got, out, err = command(*line.split())
+    assert (got, out) == (code, "") and sentence in err
+    assert "Traceback" not in err and len(err.strip().splitlines()) <= 2, err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ('[[grid]]\nhead = "rigde"\n', "[[grid]] number 1: There is no head 'rigde'. Did you mean 'ridge'?"),
+        ('[[grid]]\nhead = "mlp"\nloss = "utmoss"\n', "There is no loss 'utmoss'. Did you mean 'utmos'?"),
+        ('[[grid]]\nhaed = "mlp"\n', "bad.toml:2: unknown key 'grid.0.haed'. Did you mean 'head'?"),
+        ('axes = ["PX"]\n[[grid]]\nhead = "ridge"\n', "there is no axis 'PX'."),
+        ('[[grid]]\nhead = "mlp"\noptions = {hiden = 3}\n', "unknown key 'hiden'. Did you mean 'hidden'?"),
+        ('[[grid]]\nhead = "ridge"\nlayers = "lst"\n', "There is no layer of melstats 'lst'."),
+        ('[[grid]]\nhead = "ridge"\n[select]\nrule = "bets"\n', "There is no selector 'bets'. Did you mean 'best'?"),
+        ('train = ["trian"]\n[[grid]]\nhead = "ridge"\n', "There is no set of [data] 'trian'. Did you mean 'train'?"),
+    ],
+)
+def test_a_typo_in_a_recipe_is_one_sentence(command, workspace, recipe, sentence):
+    (workspace / "bad.toml").write_text(recipe)
+    code, out, err = command("ensembles", "select", "x", "--recipe", "bad.toml")
+    assert (code, out) == (2, "") and sentence.split("grid.0.")[-1] in err and "Traceback" not in err
+
+
+def test_a_mistyped_column_names_file_and_line(command, tmp_path):
+    (tmp_path / "list.csv").write_text("sample_id,data_path,Production_Qualty\na,a.wav,11\n")
+    code, _, err = command("features", "show", "--manifest", tmp_path / "list.csv")
+    assert code == 4 and "list.csv" in err and "Production_Qualty" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ZeroDivisionError("no"), 1, "Internal error: ZeroDivisionError: no"),
+        (PermissionError(13, "Permission denied", "x/y"), 5, "Permission denied: x/y."),
+        (KeyboardInterrupt(), 130, "the same command goes on from there"),
+    ],
+)
+def test_other_failures_are_sentences_and_tracebacks_only_with_debug(command, monkeypatch, error, code, sentence):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "run", fail)
+    got, out, err = command("run")
+    assert (got, out) == (code, "") and sentence in err and "Traceback" not in err
+    if code != 130:
+        assert ("Please report it" in err) == (code == 1)
+        assert "Traceback" in command("run", debug=True)[2]
+
+
+def start(workspace, *arguments):
+    line = [sys.executable, "-c", "from mmmos.cli import main; main()", *arguments]
+    return subprocess.Popen(line, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_its_code_and_one_sentence(tmp_path, number, code):
+    process = start(tmp_path, "demo", "work", "--jobs", "1")
+    while not (tmp_path / "work" / "corpus.json").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code and "the same command goes on from there" in err and "Traceback" not in err
+
+
+def test_quiet_and_debug_are_options_of_every_command(workspace):
+    process = start(workspace, "run", "nowhere.toml", "--debug", "--quiet")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and not out and "Traceback" in err and os.linesep in err

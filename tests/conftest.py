@@ -1,0 +1,55 @@
+"""Shared fixtures: a finished tiny demo workspace, and the command line as a user has it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(*arguments: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess[str]:
+    """`mmmos` with some arguments in a process of its own; output as text."""
+    command = [sys.executable, "-c", "from mmmos.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+
+
+@pytest.fixture
+def mmmos_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Calls the command line: ``mmmos_command("features", "list", cwd=…)`` gives returncode, stdout, stderr."""
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `mmmos demo FOLDER --size tiny` leaves; made once for all workers. Not to be written to."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, failure = shared / "tiny", shared / "tiny.failed"
+    with FileLock(shared / "tiny.lock"):
+        if not folder.exists() and not failure.exists():
+            done = call("demo", shared / "tiny.part", "--size", "tiny", "--quiet")
+            if done.returncode:
+                failure.write_text(done.stderr, encoding="utf-8")
+            else:
+                (shared / "tiny.part").rename(folder)
+    if failure.exists():
+        pytest.fail(f"mmmos demo --size tiny failed: {failure.read_text(encoding='utf-8')}")
+    return folder
+
+
+@pytest.fixture
+def workspace(tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny workspace, which is also the current folder."""
+    folder = Path(shutil.copytree(tiny_workspace, tmp_path / "workspace"))
+    monkeypatch.chdir(folder)
+    return folder

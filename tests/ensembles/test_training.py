@@ -1,0 +1,221 @@
+"""Runs are written whole, survive damage and kills, are repeated bit for bit and cost nothing when they are there."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmmos.ensembles import runs, training
+from mmmos.ensembles.data import gather
+from mmmos.ensembles.training import keyed_specs, train
+from mmmos.errors import StoreError, UnknownName, UsageError
+from mmmos.metrics import srcc
+
+FAST = {"options": {"epochs": 4, "lr": 0.02}}
+
+
+def grid(build, *more):
+    return build.recipe({"head": ["ridge", "svr"]}, {"head": "linear", "seed": [0, 1], **FAST}, *more)
+
+
+def bytes_below(folder, *names):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The specs that were really trained, in order."""
+    counted = []
+
+    def fit(spec, data, real=training.fit):
+        counted.append(spec)
+        return real(spec, data)
+
+    monkeypatch.setattr(training, "fit", fit)
+    return counted
+
+
+def test_every_head_learns_and_predicts_all_sets(build, world, tmp_path):
+    pool = train(grid(build), world.features, world.clips, folder=tmp_path)
+    assert len(pool) == 4 and set(pool.scores) == {"train", "dev", "pam", "eval", "oof"}
+    assert pool.scores["eval"].shape == (4, 16, 4) and pool.scores["eval"].dtype == np.float32
+    truth = world.clips.loc[list(pool.ids["dev"]), "PQ"]
+    assert srcc(pool.scores["dev"][0][:, 0], truth) > 0.6
+    assert pool.measure("oof")[0].min() > 0.5
+
+
+def test_out_of_fold_scores_come_from_heads_that_did_not_see_the_clip(build, tmp_path):
+    world = build.world(noise=50.0)
+    pool = train(
+        build.recipe({"head": "extra_trees", "options": {"leaf": 1}}), world.features, world.clips, folder=tmp_path
+    )
+    truth = world.clips.loc[list(pool.ids["train"]), "PQ"].to_numpy()
+    assert srcc(pool.scores["train"][0][:, 0], truth) > 0.8
+    assert abs(srcc(pool.scores["oof"][0][:, 0], truth)) < 0.35
+
+
+def test_one_fold_holds_out_dev_and_has_no_out_of_fold_set(build, world, tmp_path):
+    pool = train(build.recipe({"head": "linear", "folds": 1, **FAST}), world.features, world.clips, folder=tmp_path)
+    assert "oof" not in pool.ids and "dev" in pool.truth
+
+
+def test_the_second_call_trains_nothing_and_gives_the_same(build, world, tmp_path, fits):
+    first = train(grid(build), world.features, world.clips, folder=tmp_path)
+    assert len(fits) == 4
+    written = bytes_below(tmp_path)
+    second = train(grid(build), world.features, world.clips, folder=tmp_path)
+    assert len(fits) == 4 and bytes_below(tmp_path) == written
+    assert all(first.scores[name].tobytes() == second.scores[name].tobytes() for name in first.scores)
+
+
+def test_a_head_does_not_depend_on_its_grid_or_on_the_number_of_processes(build, world, tmp_path):
+    together = train(grid(build), world.features, world.clips, folder=tmp_path / "one", jobs=1)
+    train(grid(build), world.features, world.clips, folder=tmp_path / "two", jobs=2)
+    assert bytes_below(tmp_path / "one") == bytes_below(tmp_path / "two")
+    alone = build.recipe({"head": "linear", "seed": 1, **FAST})
+    single = train(alone, world.features, world.clips, folder=tmp_path / "three")
+    member = together.keys.index(single.keys[0])
+    assert single.scores["eval"][0].tobytes() == together.scores["eval"][member].tobytes()
+
+
+def test_a_stored_run_gives_its_predictions_again(build, world, tmp_path):
+    pool = train(grid(build), world.features, world.clips, folder=tmp_path)
+    for key, scores in zip(pool.keys, np.concatenate([pool.scores[s] for s in pool.ids if s != "oof"], 1), strict=True):
+        run = runs.load_run(pool.folder, key)
+        assert run.key == key and run.predict(world.features).tobytes() == scores.tobytes()
+
+
+@pytest.mark.parametrize("file", [runs.ABOUT, runs.ARRAYS, runs.PREDICTIONS])
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+def test_damage_is_noticed_and_mended(build, world, tmp_path, file, how, caplog):
+    recipe = build.recipe({"head": "ridge"})
+    pool = train(recipe, world.features, world.clips, folder=tmp_path)
+    whole, path = bytes_below(tmp_path), pool.folder / pool.keys[0] / file
+    data = path.read_bytes()
+    flipped = data[:-9] + bytes([data[-9] ^ 255]) + data[-8:]
+    path.unlink() if how == "gone" else path.write_bytes(data[:-9] if how == "cut" else flipped)
+    if file != runs.PREDICTIONS:
+        with pytest.raises(StoreError, match="Delete its folder"):
+            runs.load_run(pool.folder, pool.keys[0])
+        (pool.folder / pool.keys[0] / runs.PREDICTIONS).unlink()
+    again = train(recipe, world.features, world.clips, folder=tmp_path)
+    assert bytes_below(tmp_path) == whole and again.scores["eval"].tobytes() == pool.scores["eval"].tobytes()
+    assert ("trained again" in caplog.text) == (file != runs.PREDICTIONS and how != "gone")
+
+
+def test_predictions_are_kept_for_one_list_of_clips(build, world, tmp_path, fits):
+    recipe = build.recipe({"head": "ridge"})
+    pool = train(recipe, world.features, world.clips, folder=tmp_path)
+    fewer = world.clips[world.clips["set"] != "pam"]
+    part = train(recipe, world.features.of(list(fewer.index)), fewer, folder=tmp_path)
+    assert len(fits) == 1 and "pam" not in part.ids
+    assert part.scores["eval"] == pytest.approx(pool.scores["eval"], abs=1e-5)
+
+
+def broken(build, world, tmp_path, text):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from mmmos.ensembles.heads.classical import Ridge\n\nclass Bad(Ridge):\n"
+        f"    def _fit(self, x, y):\n        {text}\n"
+    )
+    return build.recipe({"head": ["ridge", f"{plugin}:Bad"]})
+
+
+@pytest.mark.parametrize("text", ["raise KeyError('gone')", "raise ValueError('no')", "return {}"])
+def test_a_failing_head_costs_that_head_only(build, world, tmp_path, caplog, text):
+    pool = train(broken(build, world, tmp_path, text), world.features, world.clips, folder=tmp_path)
+    assert [spec.head for spec in pool.specs] == ["ridge"]
+    assert caplog.text.count("failed and is left out") == 1
+
+
+def test_a_head_that_diverges_away_from_its_fold_is_left_out(build, world, tmp_path, caplog):
+    text = "self.infinite = len(y) and None; return {**super()._fit(x, y), 'intercept': y.mean(0) / 0}"
+    with np.errstate(divide="ignore"):
+        pool = train(broken(build, world, tmp_path, text), world.features, world.clips, folder=tmp_path)
+    assert len(pool) == 1 and "not finite" in caplog.text
+
+
+def test_heads_that_fail_for_one_reason_are_named_once(build, tmp_path, caplog):
+    world = build.world()
+    world.clips["group"] = "same"
+    with pytest.raises(UsageError, match="No head could be trained"):
+        train(grid(build), world.features, world.clips, folder=tmp_path)
+    (message,) = caplog.messages
+    assert "and 3 more failed" in message and "belong to one group" in message
+
+
+def test_what_cannot_be_trained_on_is_a_sentence(build, world, tmp_path):
+    def call(clips=world.clips, features=world.features, **fields):
+        train(build.recipe(**fields), features, clips, folder=tmp_path)
+
+    with pytest.raises(UnknownName, match="no set to train on 'trian'"):
+        call(train=["train", "trian"])
+    with pytest.raises(UnknownName, match="no column of the clips 'PC'"):
+        call(world.clips.drop(columns="PC"))
+    with pytest.raises(UsageError, match="not in the table of clips"):
+        call(world.clips.iloc[1:])
+    with pytest.raises(UsageError, match="There are 0 clips to train on"):
+        call(world.clips.assign(PQ=np.nan))
+    with pytest.raises(UsageError, match="listed more than once"):
+        call(world.clips.iloc[[0, *range(len(world.clips))]])
+    with pytest.raises(UsageError, match="give the set another name"):
+        call(world.clips.assign(set=world.clips["set"].replace("pam", "oof")))
+    assert not any(tmp_path.iterdir())
+
+
+def test_leftovers_of_killed_processes_are_removed(build, world, tmp_path):
+    recipe = build.recipe({"head": "ridge"})
+    pool = train(recipe, world.features, world.clips, folder=tmp_path)
+    old, young = pool.folder / ".abc.1-2.tmp", pool.folder / ".abd.1-2.tmp"
+    for path in (old, young):
+        path.mkdir()
+        (path / "half").write_text("x")
+    os.utime(old, (time.time() - 2 * runs.STALE,) * 2)
+    train(recipe, world.features, world.clips, folder=tmp_path)
+    assert not old.exists() and young.exists()
+
+
+KILLED = """
+    import sys
+    sys.path.insert(0, {here!r})
+    from conftest import make_recipe, make_world
+    from mmmos.ensembles.training import train
+    world = make_world()
+    print("ready", flush=True)
+    recipe = make_recipe({{"head": "mlp", "seed": list(range(12)), "options": {{"epochs": 40}}}})
+    train(recipe, world.features, world.clips, folder={folder!r})
+"""
+
+
+def test_a_killed_training_leaves_whole_runs_and_goes_on(build, world, tmp_path, fits):
+    script = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
+    for delay in (0.4, 1.0):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    recipe = build.recipe({"head": "mlp", "seed": list(range(12)), "options": {"epochs": 40}})
+    wanted = keyed_specs(recipe, gather(recipe, world.features, world.clips))
+    folder = tmp_path / "killed" / "recipe"
+    done = [path.name for path in folder.glob("[!.]*")]
+    assert set(done) <= set(wanted) and all(runs.load_run(folder, key).key == key for key in done)
+    train(recipe, world.features, world.clips, folder=tmp_path / "killed")
+    assert len(fits) == 12 - len(done)
+    train(recipe, world.features, world.clips, folder=tmp_path / "whole")
+    visible = {name: data for name, data in bytes_below(tmp_path / "killed").items() if "/." not in name}
+    assert visible == bytes_below(tmp_path / "whole")
+
+
+def test_nothing_is_said_without_a_reason(build, world, tmp_path, caplog):
+    with caplog.at_level(logging.DEBUG, logger="mmmos"):
+        train(build.recipe(), world.features, world.clips, folder=tmp_path)
+    assert not caplog.messages

@@ -1,0 +1,45 @@
+"""Encoders by name: every card is complete, every mistake is a sentence."""
+
+import pytest
+
+from mmmos.errors import UnknownName, UsageError
+from mmmos.features.encoders import Encoder, cards, encoder, find_device
+
+
+def test_every_card_says_what_a_user_must_know():
+    for card in cards():
+        assert card.licence and card.rate > 0 and card.minimum > 0
+        assert bool(card.sha256) == bool(card.revision) == bool(card.weights)
+
+
+def test_the_embedded_encoder_needs_nothing():
+    found = encoder("melstats", device="cpu")
+    assert isinstance(found, Encoder)
+    assert (found.spec.weights, found.spec.sha256) == ("", "")
+
+
+def test_an_unknown_encoder_is_named():
+    with pytest.raises(UnknownName, match=r"There is no encoder 'wavlm-bas-plus'\. Did you mean 'wavlm-base-plus'\?"):
+        encoder("wavlm-bas-plus")
+
+
+def test_a_plugin_that_is_no_encoder_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text("CARD = 3")
+    with pytest.raises(UsageError, match="is no EncoderCard but int"):
+        encoder(f"{tmp_path}/mine.py:CARD")
+
+
+def test_devices_are_found_or_refused():
+    assert find_device("cpu") == "cpu"
+    assert find_device("auto").split(":")[0] in {"cpu", "cuda", "mps"}
+    for device in ("cuda:99", "gpu", "cpu:x"):
+        with pytest.raises(UsageError, match=f"The device '{device}' cannot be used"):
+            find_device(device)
+
+
+def test_a_licence_that_forbids_commerce_is_said_once(make_fake, caplog):
+    fake = make_fake("restricted", commercial=False)
+    for _ in range(3):
+        encoder(fake.name, device="cpu")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "may not be used commercially (for no use at all)" in caplog.text

@@ -1,0 +1,156 @@
+"""Every fenced block of the README and the docs is run, or read by the model that it is for.
+
+The blocks of a page run in their order in one copy of the tiny demo workspace: bash through the shell, python in one
+namespace. A toml block begins with a comment that names its file, and is written there. `make` only says what it
+would do.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mmmos import recipe, registry
+from mmmos.challenge import Challenge
+from mmmos.ensembles.spec import EnsembleRecipe
+from mmmos.features.spec import FeatureRecipe
+from mmmos.submissions.formats import Format
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *ROOT.glob("mmmos/recipes/*/*.md"),
+]
+
+FENCE = re.compile(r"^(```+)(\S*)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w./-]+\.toml)$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, text and first line in the page."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page, without directives such as ```{toctree}."""
+    text = page.read_text(encoding="utf-8")
+    found = [Block(m[2], m[3], text[: m.start(3)].count("\n") + 1) for m in FENCE.finditer(text)]
+    return [block for block in found if not block.language.startswith("{")]
+
+
+def title(path: Path) -> str:
+    """A page's name in test reports."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch) -> None:
+    """PATH with this environment's `mmmos`, and a `make` that checks its targets and runs nothing."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    python = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c 'from mmmos.cli import main; main()' \"$@\"\n"
+    make = f'#!/bin/sh\nexec {shutil.which("make")} -n -C {shlex.quote(str(ROOT))} "$@"\n'
+    for name, script in (("mmmos", python), ("make", make)):
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=title)
+def test_blocks_run(page, workspace, shell):
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page):
+        where = f"{title(page)}:{block.line}"
+        if block.language == "bash":
+            run_bash(block, where)
+        elif block.language == "python":
+            # Blank lines before the block give tracebacks the page's own line numbers.
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+        elif block.language == "toml":
+            read_toml(block, where)
+        else:
+            assert block.language == "text", f"{where}: what is {block.language!r}? bash, python, toml or text"
+
+
+def run_bash(block: Block, where: str) -> None:
+    """Run a block; its first failing command fails the test."""
+    command = ["bash", "-euo", "pipefail", "-c", block.text]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert not done.returncode, f"{where}: exit code {done.returncode}\n{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+def read_toml(block: Block, where: str) -> None:
+    """Read a block with the model that its keys are of, and write it where it says it belongs."""
+    keys = set(tomllib.loads(block.text))
+    models = {"data": Challenge, "grid": EnsembleRecipe, "encoders": FeatureRecipe, "columns": Format}
+    (model,) = [models[key] for key in keys & set(models)]
+    found = recipe.parse(block.text, model, where)
+    if isinstance(found, EnsembleRecipe):
+        assert found.specs(["melstats"], where)
+    named = FILE.match(block.text.splitlines()[0])
+    assert named, f"{where}: the first line says which file this is, as in # features/mine.toml"
+    # The workspace's own challenge.toml stays: its manifests are there.
+    if named[1] != "challenge.toml":
+        Path(named[1]).write_text(block.text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=title)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=title)
+def test_pages_name_no_machine(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"/(?:work|home|root|tmp|Users)/\S*", text)
+
+
+def test_the_first_screen_has_the_two_commands():
+    head = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:24])
+    assert "make demo" in head
+    assert "make test" in head
+
+
+@pytest.mark.parametrize(("name", "most"), [("README.md", 150), ("CONTRIBUTING.md", 60)])
+def test_length(name, most):
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= most
+
+
+def test_commands_page_is_of_the_code():
+    spec = importlib.util.spec_from_file_location("commands_page", ROOT / "docs" / "commands.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert text == module.page(), "docs/commands.md is out of date; type: make commands"
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [("encoders", "encoders"), ("heads", "ensembles"), ("losses", "ensembles"), ("selectors", "ensembles")],
+)
+def test_everything_registered_is_described(kind, page):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert not [name for name in registry.names(kind) if f"`{name}`" not in text]
+
+
+def test_every_page_is_in_the_contents():
+    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").split("```{toctree}")[1]
+    assert {page.stem for page in PAGES[1:]} == {"index", *re.findall(r"^(\w+)$", contents, re.MULTILINE)}
