@@ -29,7 +29,7 @@ demo: $(VENV)/.test
 	@$(BIN)/mmmos demo
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy; do $(BIN)/$$tool || failed=1; done; exit $$failed

@@ -22,7 +22,7 @@ ORDER = (
     *("errors", "axes", "files", "parallel", "progress", "registry", "recipe"),
     *("audio", "manifest", "statistics", "metrics"),
     *("features", "ensembles", "submissions"),
-    *("workspace", "challenge", "demo", "doctor", "pipeline", "cli"),
+    *("workspace", "challenge", "demo", "doctor", "pipeline", "cli", "__main__"),
 )
 
 FILES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
