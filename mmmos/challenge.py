@@ -33,6 +33,10 @@ class DataSection(Recipe):
     eval: Names = Field(default_factory=list)
     root: dict[str, str] = Field(default_factory=dict)
 
+    def roots(self, workspace: Path) -> dict[str, str]:
+        """Path prefixes and the folders that stand for them."""
+        return {prefix: str(workspace / folder) for prefix, folder in self.root.items()}
+
     def sources(self, workspace: Path) -> dict[str, list[str]]:
         """Manifest paths of each set that has any."""
         named = {"train": self.train, "dev": self.dev, "pam": self.pam, "eval": self.eval}
@@ -54,10 +58,10 @@ class FeaturesSection(Recipe):
         return self
 
     def resolve(self, workspace: Path) -> FeatureRecipe:
-        """The feature recipe that is meant."""
+        """The feature recipe that is meant; weights that lie in the workspace are found there."""
         if self.encoders is not None:
-            return FeatureRecipe(encoders=self.encoders)
-        return feature_spec.read_recipe(str(self.recipe), str(workspace))
+            return FeatureRecipe(encoders=self.encoders).beside(workspace)
+        return feature_spec.read_recipe(str(self.recipe), str(workspace)).beside(workspace)
 
 
 class EnsemblesSection(Recipe):
@@ -134,7 +138,8 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
     heads = ensemble_spec.read_recipe(challenge.ensembles.recipe, str(workspace))
     format = read_format(challenge.submission.format, workspace)
     sources = challenge.data.sources(workspace)
-    clips = manifest.read_manifest(sources, root=challenge.data.root or None, labels=set(sources) - SEALED)
+    roots = challenge.data.roots(workspace)
+    clips = manifest.read_manifest(sources, root=roots, labels=set(sources) - SEALED)
     inputs = Inputs(challenge, workspace, features, heads, format, clips)
     _check(inputs)
     return inputs

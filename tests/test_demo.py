@@ -147,7 +147,7 @@ def test_sizes(size, counts):
 
 
 def test_manifests_have_the_challenge_layout(corpus):
-    header = ["sample_id", "data_path", *LONG_NAMES.values()]
+    header = ["sample_id", "data_path", "domain", *LONG_NAMES.values()]
     for name in SETS:
         rows = rows_of(corpus / f"{name}.csv")
         assert list(rows[0]) == header + (["group"] if name in ("train", "dev") else [])

@@ -13,6 +13,7 @@ import pytest
 
 import mmmos
 from mmmos import pipeline
+from mmmos.axes import LONG_NAMES
 from mmmos.ensembles import training
 from mmmos.errors import InputError, UsageError
 from mmmos.features import extract as extraction
@@ -154,7 +155,7 @@ def test_a_report_never_stands_beside_the_answer_of_another_ensemble(copy, monke
 def test_the_evaluation_scores_change_leaderboards_and_nothing_else(finished, copy, how):
     path = copy.parent / "test.csv"
     table = pd.read_csv(path, dtype=object)
-    scores = table.columns[2:6]
+    scores = list(LONG_NAMES.values())
     if how == "permuted":
         table[scores] = table[scores].to_numpy()[::-1]
     elif how == "shifted":

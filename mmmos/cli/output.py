@@ -1,6 +1,5 @@
 """How results are printed: tables for people, JSON and CSV for programs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,6 @@ def say(text: str) -> None:
 def put(text: str) -> None:
     """A line on stdout: data."""
     sys.stdout.write(text + "\n")
-
-
-def put_json(value: Any) -> None:
-    """A JSON value on stdout."""
-    put(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def put_table(table: "pd.DataFrame", *, as_json: bool = False, decimals: int = 3) -> None:
@@ -89,10 +83,26 @@ def show_outcome(outcome: "Outcome") -> int:
     chosen = f"{len(outcome.ensemble)} of {len(outcome.ensemble.pool)} heads chosen by {rule.rule}{on}"
     say(f"{chosen}: {shown_path(outcome.record)}")
     if not outcome.scores.empty:
-        say("Quality of the ensemble (SRCC, mean over axes, 95 % interval):")
-        put_table(outcome.scores)
+        say("SRCC of the ensemble, mean over axes, with its 95 % interval:")
+        put_table(_for_people(outcome.scores))
     if outcome.answer is None:
         say("No answer is written: [data] names no eval.")
     for label, path in outcome.files().items():
         say(f"{label:<12} {shown_path(path)}")
     return code
+
+
+def _for_people(scores: "pd.DataFrame") -> "pd.DataFrame":
+    """An outcome's scores with one text for each correlation and its interval."""
+    shown = scores[["set", "clips", "systems"]].copy()
+    for level, title in (("utt", "over clips"), ("sys", "over systems")):
+        columns = [f"{level}_SRCC{end}" for end in ("", "_low", "_high")]
+        if columns[0] in scores:
+            shown[title] = [_with_interval(*row) for row in scores[columns].itertuples(index=False)]
+    return shown
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if value != value:
+        return "–"
+    return f"{value:.3f}" if low != low else f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from mmmos import progress
 from mmmos.axes import AXES, LONG_NAMES
 from mmmos.demo.plan import SIZES, Clip, plan_clips
 from mmmos.demo.render import render_clip
@@ -21,12 +22,13 @@ from mmmos.errors import UnknownName, UsageError
 
 __all__ = ["make_corpus"]
 
-VERSION = 1
+VERSION = 2
 """Version of what is made: the same seed, size and version give the same bytes on the same machine and libraries."""
 
 SETS = ("train", "dev", "pam", "test")
 GROUPED = ("train", "dev")
 MARKER = "corpus.json"
+CHALLENGE_FILE = "challenge.toml"
 
 CHALLENGE = """\
 [data]
@@ -68,6 +70,7 @@ def make_corpus(folder: str | Path, *, seed: int = 0, size: str = "small") -> Pa
 
     ``size``: "tiny" (64 clips of about 1 s) or "small" (272 clips of about 3 s). The same seed, size and version write
     the same bytes. A complete corpus of that seed, size and version is left alone; any other demo corpus is replaced.
+    The ``challenge.toml`` of a demo corpus is the user's: it stays as it is.
     Raises ``UnknownName`` for another size and ``UsageError`` for a folder that holds such files of somebody else.
     """
     if size not in SIZES:
@@ -81,13 +84,16 @@ def make_corpus(folder: str | Path, *, seed: int = 0, size: str = "small") -> Pa
         names = [*texts, *(clip.path for clip in clips)]
         _make_room(folder, names, marker)
         _write_marker(folder, wanted | {"digest": None, "bytes": dict.fromkeys(names)})
-        for clip in clips:
+        for clip in progress.track(clips, len(clips), "synthesizing clips"):
             _write_audio(folder / clip.path, clip)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
         sizes = {name: (folder / name).stat().st_size for name in names}
         _write_marker(folder, wanted | {"digest": _digest(folder, names), "bytes": sizes})
-    return folder / "challenge.toml"
+    challenge = folder / CHALLENGE_FILE
+    if not challenge.exists():
+        challenge.write_text(CHALLENGE, encoding="utf-8")
+    return challenge
 
 
 def _read_marker(folder: Path) -> dict:
@@ -117,7 +123,8 @@ def _is_complete(folder: Path, marker: dict, wanted: dict) -> bool:
 def _make_room(folder: Path, names: Iterable[str], marker: dict) -> None:
     """Make the folders and remove the files of an earlier corpus; files of nobody known are an error."""
     known = [MARKER, *marker["bytes"]] if marker else []
-    foreign = [name for name in (MARKER, *names) if name not in known and (folder / name).exists()]
+    own = [] if marker else [CHALLENGE_FILE]
+    foreign = [name for name in (MARKER, *names, *own) if name not in known and (folder / name).exists()]
     if foreign:
         raise UsageError(
             f"{folder} holds {foreign[0]}, which no demo corpus wrote. Name another folder, or remove the file."
@@ -144,14 +151,13 @@ def _texts(clips: Sequence[Clip], seed: int, size: str) -> dict[str, str]:
         "annotations.jsonl": "".join(json.dumps(_annotation(clip)) + "\n" for clip in clips),
         "provenance.csv": _provenance(clips),
         "README.md": README.format(seed=seed, size=size, **counts, **systems),
-        "challenge.toml": CHALLENGE,
     }
 
 
 def _manifest(clips: Sequence[Clip]) -> str:
-    """A manifest in the challenge's columns, with the mean of the ten ratings as score."""
+    """A manifest in the challenge's columns and ``domain``, with the mean of the ten ratings as score."""
     rows = [
-        {"sample_id": clip.id, "data_path": clip.path}
+        {"sample_id": clip.id, "data_path": clip.path, "domain": clip.domain}
         | {LONG_NAMES[axis]: float(np.mean(clip.ratings[axis])) for axis in AXES}
         | ({"group": clip.group} if clip.set in GROUPED else {})
         for clip in clips

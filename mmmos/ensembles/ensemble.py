@@ -57,6 +57,15 @@ class Ensemble:
             table[f"{name}_utt_SRCC"] = pd.DataFrame(part.measure(name)).mean(axis=1)
         return table
 
+    def members_by_quality(self) -> list[int]:
+        """Positions of the members in the pool, best first by utterance SRCC on pam, else on dev, else out of fold."""
+        chosen = [int(member) for member in self.selection.members]
+        name = next((each for each in ("pam", "dev", "oof") if each in self.pool.truth), None)
+        if name is None:
+            return chosen
+        qualities = pd.DataFrame(self.pool.only(chosen).measure(name), index=chosen).mean(axis=1)
+        return [int(member) for member in qualities.sort_values(ascending=False, kind="stable").index]
+
     def record(self) -> dict[str, Any]:
         """What was chosen, from what and how, as JSON values; the same choice gives the same record."""
         members = [

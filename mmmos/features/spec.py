@@ -6,6 +6,7 @@ everything that changes its numbers, and nothing else: not the path of the weigh
 
 import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -138,6 +139,16 @@ class FeatureRecipe(recipe.Recipe):
             missing = {key: value for key, value in defaults.items() if getattr(table, key) is None}
             filled.append(table.model_copy(update=missing))
         return filled
+
+    def beside(self, folder: Path) -> "FeatureRecipe":
+        """This recipe with relative weights that exist in a folder made absolute."""
+        entries = [
+            entry.model_copy(update={"weights": str(folder / entry.weights)})
+            if isinstance(entry, EncoderRecipe) and entry.weights and (folder / entry.weights).exists()
+            else entry
+            for entry in self.encoders
+        ]
+        return self.model_copy(update={"encoders": entries})
 
 
 def read_recipe(name: str, workspace: str = ".") -> FeatureRecipe:

@@ -65,9 +65,9 @@ class Outcome:
 def run(path: str | Path = "challenge.toml", *, jobs: int = 0, device: str = "auto", intervals: int = 1000) -> Outcome:
     """Carry out a challenge file; the folder it lies in is the workspace.
 
-    ``jobs``: processes for training (0: one for each core). ``intervals``: bootstrap resamples of the leaderboards.
-    Raises ``InputError`` when clips of the evaluation set are unusable and ``missing`` is "error"; features and heads
-    are done by then.
+    ``jobs``: processes that encode and train (0: one for each core when it takes long). ``intervals``: bootstrap
+    resamples of the leaderboards. Raises ``InputError`` when clips of the evaluation set are unusable and ``missing``
+    is "error"; features and heads are done by then.
     """
     inputs = challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
@@ -165,7 +165,7 @@ def _progress(inputs: Inputs) -> tuple[int, bool]:
 
 def _pool(inputs: Inputs, jobs: int, device: str) -> tuple[Features, Pool]:
     """The first stages: features of all clips, and the trained heads."""
-    features = extract(inputs.clips, inputs.features, store=inputs.store, device=device)
+    features = extract(inputs.clips, inputs.features, store=inputs.store, device=device, jobs=jobs)
     pool = train(inputs.ensembles, features, inputs.clips, folder=inputs.runs, name=inputs.recipe_name, jobs=jobs)
     return features, pool
 

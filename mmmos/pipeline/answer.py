@@ -79,7 +79,7 @@ def provenance(inputs: Inputs, features: Features, ensemble: Ensemble) -> dict[s
     made_of = {
         "mmmos": mmmos.__version__,
         "recipes": {
-            "features": inputs.features.model_dump(mode="json"),
+            "features": _without_folders(inputs.features.model_dump(mode="json")),
             "ensembles": inputs.ensembles.model_dump(mode="json"),
         },
         "feature_sets": {name: array.fingerprint for name, array in features.sets.items()},
@@ -92,6 +92,14 @@ def provenance(inputs: Inputs, features: Features, ensemble: Ensemble) -> dict[s
     }
     plain: dict[str, Any] = json.loads(json.dumps(made_of))
     return plain
+
+
+def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A feature recipe whose local weights go by their file name; what they hold is in the fingerprints."""
+    for entry in recipe["encoders"]:
+        if isinstance(entry, dict) and entry.get("weights") and Path(entry["weights"]).is_absolute():
+            entry["weights"] = Path(entry["weights"]).name
+    return recipe
 
 
 def is_of(folder: Path, ensemble: Ensemble) -> bool:

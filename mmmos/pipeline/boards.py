@@ -19,17 +19,27 @@ from mmmos.submissions.report import write_report
 
 ENSEMBLE = "ensemble"
 
+# Sets in the order in which they tell how good an ensemble is on clips that it has not seen.
+_TELLING = ("eval", "pam", "dev", "oof")
+
+# Members that a leaderboard ranks; the report's table of members has them all.
+SHOWN = 8
+
 log = logging.getLogger("mmmos")
 
 
 def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, pd.DataFrame]:
-    """Leaderboards of the ensemble, its members and the whole pool's mean, for every set whose truth may be shown."""
+    """Leaderboards by set, the most telling one first, for every set whose truth may be shown.
+
+    Each ranks the ensemble, the mean of the whole pool and the first members.
+    """
     boards = {}
     truths = {name: inputs.clips.loc[list(ensemble.pool.ids[name])] for name in ensemble.pool.labelled()}
     evaluation = _evaluation_truth(inputs)
     if evaluation is not None and "eval" in ensemble.pool.ids:
         truths["eval"] = evaluation.loc[list(ensemble.pool.ids["eval"])]
-    for name, truth in truths.items():
+    for name in sorted(truths, key=_TELLING.index):
+        truth = truths[name]
         truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]
         if len(truth) > 1:
             systems = truth["system"] if truth["system"].notna().all() else None
@@ -70,12 +80,12 @@ def _board(
 
 
 def _entries(ensemble: Ensemble, name: str) -> dict[str, pd.DataFrame]:
-    """Predictions on a set by model: the ensemble, the mean of the whole pool, each member."""
+    """Predictions on a set by model: the ensemble, the mean of the whole pool, the members best on open sets."""
     entries = {ENSEMBLE: ensemble.predict(name)}
     if len(ensemble) < len(ensemble.pool):
         entries["mean of all heads"] = select(ensemble.pool, "average").predict(name)
-    for member in ensemble.selection.members:
-        single = ensemble.pool.only([int(member)])
+    for member in ensemble.members_by_quality()[:SHOWN]:
+        single = ensemble.pool.only([member])
         entries[f"{single.specs[0].name} [{single.keys[0][:6]}]"] = select(single, "average").predict(name)
     return entries
 
@@ -86,7 +96,7 @@ def _evaluation_truth(inputs: Inputs) -> pd.DataFrame | None:
     if not sources:
         return None
     try:
-        truth = manifest.read_manifest(sources, root=inputs.challenge.data.root or None)
+        truth = manifest.read_manifest(sources, root=inputs.challenge.data.roots(inputs.workspace))
     except InputError as error:
         log.warning("The scores of the evaluation set cannot be read, so there is no leaderboard on it: %s", error)
         return None
@@ -98,7 +108,7 @@ def write_files(
 ) -> None:
     """Leaderboard files of the most telling set, and the report on all of them."""
     folder, name = inputs.submission, inputs.challenge.submission.name
-    shown = next((each for each in ("eval", "pam", "dev", "oof") if each in boards), None)
+    shown = next(iter(boards), None)
     if shown is None:
         return
     write_leaderboard(boards[shown], folder, f"{name}: leaderboard on {shown}")
@@ -109,7 +119,6 @@ def write_files(
     )
     truth = _evaluation_truth(inputs) if shown == "eval" else inputs.clips
     drawn = ensemble.predict(shown)
-    note = f"{len(absent)} unusable clips are answered with the training mean and stand in no leaderboard."
     write_report(
         folder / "report.html",
         title=name,
@@ -119,5 +128,20 @@ def write_files(
         truth=None if truth is None else truth.loc[drawn.index],
         members=ensemble.members(),
         rejects=rejected,
-        notes=[note] if absent else [],
+        notes=_notes(ensemble, boards, absent),
     )
+
+
+def _notes(ensemble: Ensemble, boards: dict[str, pd.DataFrame], absent: list[str]) -> list[str]:
+    """What a reader has to know before believing the numbers."""
+    rule = ensemble.rule
+    seen = [rule.on] if isinstance(rule.on, str) else rule.on or []
+    where = f", by {rule.rule} on {' and '.join(seen)}" if seen else f", by {rule.rule}"
+    notes = [f"{len(ensemble)} of {len(ensemble.pool)} heads are averaged{where}."]
+    if set(seen) & set(boards):
+        notes.append(f"Scores on {' and '.join(seen)} flatter the ensemble, which was chosen there.")
+    if "eval" in boards:
+        notes.append("Nothing was trained or chosen on the scores of eval; they were read for this page.")
+    if absent:
+        notes.append(f"{len(absent)} unusable clips are answered with the training mean and stand in no leaderboard.")
+    return notes

@@ -10,7 +10,7 @@ import pytest
     [
         ("features list", None),
         ("features show", 1),
-        ("features show --manifest train.csv", 1),
+        ("features show --manifest train.csv", 3),
         ("ensembles show", 2),
         ("ensembles select other --rule average", 2),
         ("submissions leaderboard submissions/demo/answer.txt --truth test.csv --intervals 0", 1),
@@ -38,7 +38,7 @@ def test_a_finished_run_says_where_everything_is_and_how_good_it_is(command):
         ["report", "submissions/demo/report.html"],
     ]
     assert "1 of 2 heads chosen by top_k on pam: ensembles/demo.json" in err
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["dev", "pam", "oof", "eval"]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["eval", "pam", "dev", "oof"]
 
 
 def test_a_dry_run_says_that_nothing_is_left_to_do(command):
