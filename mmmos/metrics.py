@@ -191,6 +191,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if row]
+    except FileNotFoundError:
+        raise InputError([Problem(str(path), "does not exist.")]) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError([Problem(str(path), f"cannot be read as comma-separated text: {error}.")]) from None
     columns = [find_axis(name) for name in rows[0][1][1:]] if rows else []

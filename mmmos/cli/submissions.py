@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from mmmos.axes import AXES
 from mmmos.cli.output import put, put_table, say, show_outcome, shown_path
 
 app = App(name="submissions", help="Answer files that are checked before they are sent; leaderboards and reports.")
@@ -67,7 +68,8 @@ def check(path: Path, /, *, clips: Path | None = None, format: str = FORMAT) -> 
     problems = check_submission(path, format=format, clips=listed)
     for problem in problems:
         put(str(problem))
-    say(f"{len(problems)} problems." if problems else f"{shown_path(path)} is valid ({format}).")
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    say(f"{count}: not to be sent as it is." if problems else f"{shown_path(path)} is valid ({format}).")
     return 4 if problems else 0
 
 
@@ -91,7 +93,8 @@ def leaderboard(
     from mmmos.submissions.leaderboard import compare, write_leaderboard
 
     table = compare(predictions, truth, intervals=intervals)
-    put_table(table, as_json=json)
+    shown = [name for name in table.columns if not name.startswith(AXES)]
+    put_table(table if json else table[shown], as_json=json)
     if to is not None:
         for path in write_leaderboard(table, to):
             say(f"Written: {shown_path(path)}")

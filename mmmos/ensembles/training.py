@@ -35,14 +35,14 @@ def train(
     *,
     folder: str | Path = "ensembles",
     name: str | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
     workspace: str | Path = ".",
 ) -> Pool:
     """The pool of all heads of a recipe, trained on the clips of its ``train`` sets that have features and all scores.
 
     ``recipe``: a name, a path or an ``EnsembleRecipe``. ``clips``: a manifest, with a column ``set`` when it holds
-    several. ``folder``: where runs are kept, under the recipe's name. ``jobs``: processes (0: one for each core).
-    A head that fails is left out with a warning. Raises ``UsageError`` when all of them do.
+    several. ``folder``: where runs are kept, under the recipe's name. ``jobs``: processes (0: one for each core when it
+    takes long). A head that fails is left out with a warning. Raises ``UsageError`` when all of them do.
     """
     name = name or (Path(recipe).stem if isinstance(recipe, str) else "recipe")
     recipe = read_recipe(recipe, str(workspace)) if isinstance(recipe, str) else recipe

@@ -78,7 +78,8 @@ def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
             return path
     except LocalEntryNotFoundError:
         pass
-    advice = f"On a machine with network: mmmos features fetch {repo}; or give a local folder with weights = …"
+    pinned = f" --revision {revision}" if revision else ""
+    advice = f"On a machine with network: mmmos features fetch {repo}{pinned}; or give a local folder with weights = …"
     if offline:
         raise SetupError(f"The weights {repo!r} are not on this machine and the network is off. {advice}.")
     try:

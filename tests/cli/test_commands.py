@@ -76,7 +76,7 @@ def test_an_answer_is_written_and_checked(command, tmp_path):
     assert command("submissions", "check", tmp_path / "new", "--clips", "test.csv")[0] == 0
     (tmp_path / "new" / "answer.txt").write_text("sample_id,PQ,PC,CE,CU\n")
     code, out, err = command("submissions", "check", tmp_path / "new" / "answer.txt", "--clips", "test.csv")
-    assert code == 4 and out and "problems." in err
+    assert code == 4 and out and "not to be sent" in err
 
 
 def test_init_names_the_command_to_type_next(command, tmp_path, monkeypatch):
