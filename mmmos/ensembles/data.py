@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmmos.ensembles.spec import EnsembleRecipe, HeadSpec
-from mmmos.errors import UnknownName, UsageError
+from mmmos.errors import InputError, UnknownName, UsageError
 from mmmos.features.table import Features
 from mmmos.files import key_of
 
@@ -55,17 +55,17 @@ class Data:
 
 
 def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> Data:
-    """The training and held-out clips of a recipe. Raises ``UsageError`` when none can be trained on."""
+    """The training and held-out clips of a recipe.
+
+    Raises ``InputError`` when fewer than two can be trained on, ``UsageError`` for clips that do not fit the recipe.
+    """
     axes = list(recipe.axes)
     _check(recipe, features, clips)
     usable = clips.loc[clips.index.isin(features.ids)]
     labelled, sets = usable[axes].notna().all(axis=1), sets_of(usable)
     train, held_out = usable[sets.isin(recipe.train) & labelled], usable[(sets == "dev") & labelled]
     if len(train) < 2:
-        raise UsageError(
-            f"There are {len(train)} clips to train on in {', '.join(recipe.train)} (with features and all of"
-            f" {', '.join(axes)}); at least 2 are needed."
-        )
+        raise InputError([_too_few(len(train), recipe, features, clips)])
     position = {clip: row for row, clip in enumerate(features.ids)}
     own_groups = train.index.to_series()
 
@@ -80,6 +80,21 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
         rows_of(held_out.index),
         held_out[axes].to_numpy(np.float64),
     )
+
+
+def _too_few(found: int, recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> str:
+    """Why there is nothing to train on: no scores, or no audio."""
+    listed = clips.index[sets_of(clips).isin(recipe.train)]
+    rejected = features.rejected()
+    rejected = rejected[rejected.index.isin(listed)]
+    sentence = (
+        f"There are {found} clips to train on in {', '.join(recipe.train)}, of {len(listed)} listed; at least 2 are"
+        f" needed, with audio and scores for all of {', '.join(recipe.axes)}."
+    )
+    if rejected.empty:
+        return sentence
+    first = rejected.iloc[0]
+    return f"{sentence} {len(rejected)} were rejected, the first as {first['reason']}: {first['detail']}."
 
 
 def sets_of(clips: pd.DataFrame) -> pd.Series:

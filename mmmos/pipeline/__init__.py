@@ -144,7 +144,7 @@ def plan(path: str | Path) -> pd.DataFrame:
     rows += [("features", *row) for row in stored.itertuples(index=False, name=None)]
     heads = len(inputs.ensembles.specs(list(stored["feature_set"])))
     trained_heads, current = 0, False
-    if (stored["clips"] == stored["stored"]).all():
+    if stored["clips"].all() and (stored["clips"] == stored["stored"]).all():
         trained_heads, current = _progress(inputs)
     rows.append(("ensembles", inputs.recipe_name, heads, trained_heads))
     rows.append(("submissions", inputs.submission.name, int("eval" in counts.index), int(current)))

@@ -15,7 +15,7 @@ import pytest
 from mmmos.ensembles import runs, training
 from mmmos.ensembles.data import gather
 from mmmos.ensembles.training import keyed_specs, train
-from mmmos.errors import StoreError, UnknownName, UsageError
+from mmmos.errors import InputError, StoreError, UnknownName, UsageError
 from mmmos.metrics import srcc
 
 FAST = {"options": {"epochs": 4, "lr": 0.02}}
@@ -161,7 +161,7 @@ def test_what_cannot_be_trained_on_is_a_sentence(build, world, tmp_path):
         call(world.clips.drop(columns="PC"))
     with pytest.raises(UsageError, match="not in the table of clips"):
         call(world.clips.iloc[1:])
-    with pytest.raises(UsageError, match="There are 0 clips to train on"):
+    with pytest.raises(InputError, match="There are 0 clips to train on"):
         call(world.clips.assign(PQ=np.nan))
     with pytest.raises(UsageError, match="listed more than once"):
         call(world.clips.iloc[[0, *range(len(world.clips))]])
