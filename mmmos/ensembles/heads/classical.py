@@ -3,6 +3,7 @@
 Prediction is numpy on those arrays, so that a stored head does not depend on the version that fitted it.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmmos.recipe import Recipe
 State = dict[str, NDArray[Any]]
 
 
-class _Classical:
+class _Classical(ABC):
     """Storage of options; subclasses fit ``(x, targets)`` into arrays ``self.arrays`` and predict from them."""
 
     Options: ClassVar[type[Recipe]]
@@ -44,11 +45,11 @@ class _Classical:
         self.arrays = state
         return self
 
-    def _fit(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> State:
-        raise NotImplementedError
+    @abstractmethod
+    def _fit(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> State: ...
 
-    def _predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 
 class RidgeOptions(Recipe):

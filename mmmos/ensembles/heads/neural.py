@@ -1,6 +1,7 @@
 """Heads trained by gradient descent: linear, mlp, layersum. Each stays on the CPU, under its own seed."""
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -77,7 +78,7 @@ def _reset(module: nn.Module) -> None:
         module.reset_parameters()
 
 
-class _Neural:
+class _Neural(ABC):
     """Training and storage; subclasses build the module."""
 
     Options: ClassVar[type[LinearOptions]]
@@ -89,9 +90,9 @@ class _Neural:
         self.shapes: list[tuple[int, int]] = []
         self.module: nn.Module = nn.Identity()
 
+    @abstractmethod
     def build(self, axes: int) -> nn.Module:
         """An untrained module from blocks of ``self.shapes`` (layers, dim) to ``axes`` scores."""
-        raise NotImplementedError
 
     def fit(self, blocks: Blocks, targets: Array, held_out: tuple[Blocks, Array]) -> Self:
         """Train until the loss on the held-out clips stops falling; keeps the best epoch."""
