@@ -20,6 +20,8 @@ from mmmos.submissions.formats import Format, read_format
 
 Names = str | list[str]
 
+FILE = "challenge.toml"
+
 # What a submission or an ensemble may be called.
 NAME = r"[\w][\w.-]*"
 
@@ -130,6 +132,9 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
 
     ``ensembles``: another ensemble recipe in place of the file's own. Scores of the evaluation set are not read.
     """
+    if Path(path).name == FILE and not Path(path).exists():
+        folder = Path(path).resolve().parent
+        raise UsageError(f"There is no {FILE} in {folder}; mmmos init lays out a workspace with one.")
     challenge = recipe.read(path, Challenge)
     if ensembles is not None:
         challenge = challenge.model_copy(update={"ensembles": EnsemblesSection(recipe=ensembles)})
