@@ -75,10 +75,10 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
     return Data(
         features,
         rows_of(train.index),
-        train[axes].to_numpy(np.float64),
+        scores_of(train, axes),
         tuple(map(str, train.get("group", own_groups).fillna(own_groups))),
         rows_of(held_out.index),
-        held_out[axes].to_numpy(np.float64),
+        scores_of(held_out, axes),
     )
 
 
@@ -95,6 +95,11 @@ def _too_few(found: int, recipe: EnsembleRecipe, features: Features, clips: pd.D
         return sentence
     first = rejected.iloc[0]
     return f"{sentence} {len(rejected)} were rejected, the first as {first['reason']}: {first['detail']}."
+
+
+def scores_of(clips: pd.DataFrame, axes: list[str]) -> NDArray[np.float64]:
+    """Scores (clips, axes) in C order: sums depend on the order in memory, which a DataFrame leaves open."""
+    return np.ascontiguousarray(clips[axes].to_numpy(np.float64))
 
 
 def sets_of(clips: pd.DataFrame) -> pd.Series:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmmos import manifest, parallel, progress
 from mmmos.ensembles import runs
-from mmmos.ensembles.data import OUT_OF_FOLD, SEALED, Data, gather, sets_of
+from mmmos.ensembles.data import OUT_OF_FOLD, SEALED, Data, gather, scores_of, sets_of
 from mmmos.ensembles.fitting import fit
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.runs import Predictions, run_key
@@ -123,7 +123,7 @@ def _pool(
         rows[OUT_OF_FOLD] = data.rows
         parts[OUT_OF_FOLD] = np.stack([each.out_of_fold for each in found.values()])
     open_sets = {each: part for each, part in rows.items() if each not in {*SEALED, *recipe.train}}
-    truth = {each: clips.iloc[part][axes].to_numpy(np.float64) for each, part in open_sets.items()}
+    truth = {each: scores_of(clips.iloc[part], axes) for each, part in open_sets.items()}
     truth = {each: values for each, values in truth.items() if np.isfinite(values).any()}
     systems = {each: _systems(clips.iloc[part]) for each, part in rows.items()}
     ids = {each: tuple(clips.index[part]) for each, part in rows.items()}

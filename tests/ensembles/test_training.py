@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmmos.ensembles import runs, training
@@ -219,3 +220,20 @@ def test_nothing_is_said_without_a_reason(build, world, tmp_path, caplog):
     with caplog.at_level(logging.DEBUG, logger="mmmos"):
         train(build.recipe(), world.features, world.clips, folder=tmp_path)
     assert not caplog.messages
+
+
+def test_the_layout_of_a_table_in_memory_changes_no_bit(build, world, tmp_path):
+    recipe = build.recipe({"head": ["ridge", "svr"], "features": "each"})
+    axes = ["PQ", "PC", "CE", "CU"]
+    columns = world.clips.drop(columns=axes)
+    by_column = columns.assign(**{axis: world.clips[axis].to_numpy(copy=True) for axis in axes})
+    rows = pd.DataFrame(world.clips[axes].to_numpy().copy(order="C"), index=columns.index, columns=axes)
+    by_row = pd.concat([columns, rows], axis=1)
+    for number, clips in enumerate((world.clips, by_column, by_row)):
+        train(recipe, world.features, clips, folder=tmp_path / str(number))
+    found = [
+        {path.name + path.parent.name: path.read_bytes() for path in (tmp_path / str(number)).rglob("*.*")}
+        for number in range(3)
+    ]
+    assert found[0] == found[1] == found[2]
+    assert gather(recipe, world.features, by_row).targets.flags.c_contiguous
