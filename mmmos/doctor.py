@@ -1,7 +1,6 @@
 """``doctor``: what this machine has, and the known ways in which it cannot work."""
 
 import importlib
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pandas as pd
 
 from mmmos import parallel, registry
 from mmmos.errors import MmmosError
+from mmmos.features import weights
 
 PACKAGES = (
     "numpy",
@@ -119,5 +119,4 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _hub() -> Finding:
-    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    return "hub", "ok", "offline (HF_HUB_OFFLINE)" if offline else "network allowed"
+    return "hub", "ok", "offline (HF_HUB_OFFLINE)" if weights.is_offline() else "network allowed"

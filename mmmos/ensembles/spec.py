@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from mmmos import recipe, registry
 from mmmos.axes import AXES, axis
+from mmmos.ensembles.heads import own_loss
 from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.files import key_of
 
@@ -44,7 +45,7 @@ class HeadSpec(recipe.Recipe):
         """Short description for tables, such as "ridge melstats:mean unit"."""
         layers = self.layers if isinstance(self.layers, str) else "+".join(self.layers)
         parts = [self.head, f"{'+'.join(self.features)}:{layers}", self.normalise]
-        if not registry.load("heads", self.head).own_loss:
+        if not own_loss(self.head):
             parts.append(self.loss)
         return " ".join(parts) + (f" seed {self.seed}" if self.seed else "")
 

@@ -11,7 +11,7 @@ _PATTERNS = ["*.json", "*.safetensors", "*.bin"]
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def find(weights: str, revision: str = "", *, offline: bool = False) -> Path:
+def find(weights: str, revision: str = "") -> Path:
     """Path of weights given as a file, a folder or a hub id ``owner/name``; fetched when they are not in the hub cache.
 
     Raises ``UsageError`` for a path that does not exist, ``SetupError`` when the hub cannot give them.
@@ -23,7 +23,7 @@ def find(weights: str, revision: str = "", *, offline: bool = False) -> Path:
         near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
         hint = f" Did you mean {str(path.parent / near)!r}?" if near else " A hub id has the form owner/name."
         raise UsageError(f"There are no weights at {weights!r}.{hint}")
-    return _from_hub(weights, revision or None, offline or is_offline())
+    return _from_hub(weights, revision or None)
 
 
 def weights_file(path: Path) -> Path:
@@ -68,7 +68,7 @@ def _is_hub_id(text: str) -> bool:
     return not Path(text.split("/")[0]).exists()
 
 
-def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
+def _from_hub(repo: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -80,7 +80,7 @@ def _from_hub(repo: str, revision: str | None, offline: bool) -> Path:
         pass
     pinned = f" --revision {revision}" if revision else ""
     advice = f"On a machine with network: mmmos features fetch {repo}{pinned}; or give a local folder with weights = …"
-    if offline:
+    if is_offline():
         raise SetupError(f"The weights {repo!r} are not on this machine and the network is off. {advice}.")
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS))

@@ -89,3 +89,17 @@ def make_clips(tmp_path):
         return pd.DataFrame({"path": paths})
 
     return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The folder of a store that is not there yet."""
+    return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def wavlm():
+    """The tiny WavLM."""
+    from mmmos.features.encoders import encoder
+
+    return encoder("wavlm", weights=str(Path(__file__).parents[1] / "data" / "wavlm_tiny"), device="cpu")

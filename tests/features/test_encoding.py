@@ -7,15 +7,9 @@ import pytest
 import torch
 
 from mmmos.features import encoding
-from mmmos.features.encoders import encoder
 from mmmos.features.spec import FeatureSpec
 
 TINY = Path(__file__).parents[1] / "data" / "wavlm_tiny"
-
-
-@pytest.fixture(scope="module")
-def wavlm():
-    return encoder("wavlm", weights=str(TINY), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,6 @@ def same(one, other):
     pd.testing.assert_frame_equal(one.status, other.status)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return tmp_path / "store"
-
-
 def test_embeddings_are_the_means_over_frames(fake, make_clips, store):
     clips = make_clips(3)
     features = extract(clips, recipe(fake), store=store, device="cpu")

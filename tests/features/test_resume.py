@@ -29,11 +29,6 @@ def same(one, other):
     pd.testing.assert_frame_equal(one.status, other.status)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return tmp_path / "store"
-
-
 def test_a_stopped_run_goes_on_where_it_was(fake, make_clips, store, tmp_path, monkeypatch):
     clips = make_clips(5)
     monkeypatch.setattr(extraction, "CHUNK", 2)

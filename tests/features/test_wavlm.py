@@ -17,11 +17,6 @@ TINY = Path(__file__).parents[1] / "data" / "wavlm_tiny"
 
 
 @pytest.fixture(scope="module")
-def wavlm():
-    return encoder("wavlm", weights=str(TINY), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def reference():
     return np.load(TINY / "reference.npz")
 
@@ -142,6 +137,7 @@ def test_published_weights_are_checked_against_their_sha256(folder, monkeypatch)
     monkeypatch.setattr(registry, "load", lambda kind, _: loads[kind])
     with pytest.raises(SetupError, match="a damaged or another file"):
         encoder("wavlm-base-plus", device="cpu")
+    assert encoder("wavlm-base-plus", revision="another one", device="cpu").spec.layers == 4
     loads["encoders"] = replace(card, weights=str(folder), sha256=encoder("x", str(TINY), device="cpu").spec.sha256)
-    assert encoder("wavlm-base-plus", device="cpu").spec.licence == "CC-BY-SA-3.0"
+    assert encoder("wavlm-base-plus", device="cpu").spec.licence.startswith("CC-BY-SA-3.0")
     assert encoder("wavlm-base-plus", weights=str(TINY), device="cpu").spec.licence == "see the weights"

@@ -49,8 +49,6 @@ def test_offline_an_absent_hub_id_is_a_setup_error(monkeypatch, switch):
     with pytest.raises(SetupError, match=r"'no-such/model' are not on this machine and the network is off") as caught:
         weights.find("no-such/model")
     assert caught.value.exit_code == 5
-    with pytest.raises(SetupError, match="network is off"):
-        weights.find("no-such/model", offline=True)
 
 
 def test_half_a_snapshot_is_fetched_again(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """Heads by name: small regressors from pooled embeddings to standardised scores.
 
 A head class has ``Options`` (its hyperparameters), ``own_loss`` (True when it has a criterion of its own), ``fit``,
-``predict``, ``state`` (its arrays by name) and ``from_state``; it is stored as arrays and JSON, never as code.
+``predict``, ``state`` (its arrays by name) and ``restore``; it is stored as arrays and JSON, never as code.
 """
 
 from typing import Any, Protocol
@@ -34,10 +34,15 @@ class Head(Protocol):
         """Everything that was learned, as arrays by name."""
         ...
 
+    def restore(self, state: dict[str, NDArray[Any]]) -> "Head":
+        """Take what another head of the same options had learned."""
+        ...
 
-def make(name: str, *, options: dict[str, Any], weighted: bool, loss: str, seed: int) -> Any:
+
+def make(name: str, *, options: dict[str, Any], weighted: bool, loss: str, seed: int) -> Head:
     """An unfitted head; ``weighted`` asks for a learned softmax over layers."""
-    return registry.load("heads", name)(options=options, weighted=weighted, loss=loss, seed=seed)
+    head: Head = registry.load("heads", name)(options=options, weighted=weighted, loss=loss, seed=seed)
+    return head
 
 
 def own_loss(name: str) -> bool:

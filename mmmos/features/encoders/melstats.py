@@ -1,8 +1,7 @@
 """``melstats``: statistics of a log-mel spectrogram in separate blocks, without any weights.
 
-Each block is a layer of its own (20 × 64), so that heads can take subsets: the blocks that carry over from natural to
-synthetic audio say how bands, changes and fine structure spread over time, not what the spectrum is. The level of a
-window cancels, and what lies 60 dB below its mean power counts as nothing.
+Each block is a layer of its own (20 × 64), so that heads can take subsets. The level of a window cancels, and what lies
+60 dB below its mean power counts as nothing.
 Blocks are statistics of a whole window; as states they are constant over its frames.
 """
 

@@ -74,7 +74,12 @@ def _load(folder: Path) -> tuple[Any, bool]:
         try:
             config = WavLMConfig.from_dict(settings)
             loaded: Any = WavLMModel.from_pretrained(
-                folder, config=config, output_loading_info=True, dtype=torch.float32, local_files_only=True
+                folder,
+                config=config,
+                output_loading_info=True,
+                dtype=torch.float32,
+                local_files_only=True,
+                weights_only=True,
             )
             model, info = loaded
         except Exception as error:
@@ -130,11 +135,11 @@ def _framing(config) -> tuple[float, int]:  # type: ignore[no-untyped-def]
 
 
 def load(card: EncoderCard, weights: str, revision: str, device: str) -> WavLM:
-    """Load a WavLM from a hub id or a folder; the card's SHA-256 is checked for the card's own weights."""
+    """Load a WavLM from a hub id or a folder; the card's SHA-256 is checked for its own weights and revision."""
     if not weights:
         raise SetupError(f"The encoder {card.name!r} needs weights = a hub id or a folder in the Hugging Face layout.")
     folder = weights_module.find(weights, revision)
-    own = weights == card.weights
+    own = (weights, revision) == (card.weights, card.revision)
     digest = weights_module.checked(folder, card.sha256 if own else "")
     spec = EncoderSpec(
         name=card.name,
@@ -144,7 +149,7 @@ def load(card: EncoderCard, weights: str, revision: str, device: str) -> WavLM:
         dim=0,
         hop=0.0,
         minimum=0,
-        licence=card.licence if own else "see the weights",
+        licence=card.licence if weights == card.weights else "see the weights",
         weights=weights,
         revision=revision,
         sha256=digest,
@@ -157,7 +162,7 @@ WAVLM = EncoderCard("wavlm", "wavlm", load, "see the weights", rate=RATE, hop=0.
 WAVLM_BASE_PLUS = replace(
     WAVLM,
     name="wavlm-base-plus",
-    licence="CC-BY-SA-3.0",
+    licence="CC-BY-SA-3.0 (unverified)",
     layers=13,
     dim=768,
     weights="microsoft/wavlm-base-plus",
