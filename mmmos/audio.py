@@ -2,7 +2,7 @@
 
 Conventions: samples are float32 in [-1, 1]; a signal is ``(samples,)``, a decoded file ``(samples, channels)``;
 rates are in Hz, times in s. A file that cannot be used raises ``Rejected`` with one code of ``REASONS``.
-The policy below (decoder, mono by mean over channels, resampler) is part of every store key: ``POLICY``.
+The policy below (decoder, mono by mean over channels) is part of every store key: ``POLICY``.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,7 +46,7 @@ RATES = (1_000, 768_000)
 BLOCK = 1 << 20
 
 # Part of every store key: a change here changes numbers.
-POLICY = {"decoder": "libsndfile-1", "mono": "mean", "resampler": "soxr-hq", "audio": "1"}
+POLICY = {"decoder": "libsndfile-1", "mono": "mean", "audio": "1"}
 
 # Formats in which a seek lands on the very sample; the others are decoded from their beginning.
 _EXACT_SEEK = {"WAV", "WAVEX", "W64", "RF64", "FLAC", "AIFF", "AU", "CAF"}
@@ -86,10 +87,20 @@ def stamp(path: str | Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def read(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
-    """Decode a file, or its segment [start, end) in s, by content and not by name.
+@dataclass(frozen=True)
+class Stream:
+    """A file being decoded: rate in Hz, declared length in s (not to be believed), blocks (samples, channels)."""
 
-    Returns ``(samples, channels)`` float32 and the rate in Hz. Raises ``Rejected``.
+    rate: int
+    seconds: float
+    blocks: Iterator[Samples]
+
+
+@contextmanager
+def stream(path: str | Path, start: float | None = None, end: float | None = None) -> Iterator[Stream]:
+    """Decode a file, or its segment [start, end) in s, block by block, by content and not by name.
+
+    Raises ``Rejected``, also while the blocks are read: what came before belongs to no usable clip then.
     """
     import soundfile
 
@@ -98,9 +109,18 @@ def read(path: str | Path, start: float | None = None, end: float | None = None)
         raw.seek(0)
         try:
             with soundfile.SoundFile(raw) as file:
-                return _decode(file, start, end), file.samplerate
+                yield Stream(file.samplerate, file.frames / file.samplerate, _blocks(file, start, end))
         except soundfile.LibsndfileError as error:
             raise _undecodable(head, error.error_string) from None
+
+
+def read(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
+    """Decode a file, or its segment [start, end) in s, at once.
+
+    Returns ``(samples, channels)`` float32 and the rate in Hz. Raises ``Rejected``.
+    """
+    with stream(path, start, end) as file:
+        return np.concatenate(list(file.blocks)), file.rate
 
 
 @contextmanager
@@ -127,13 +147,12 @@ def _descriptor(path: Path) -> int:
         raise Rejected("unreadable", f"{str(path)!r}: {error}") from None
 
 
-def _decode(file, start: float | None, end: float | None) -> Samples:  # type: ignore[no-untyped-def]
+def _blocks(file, start: float | None, end: float | None) -> Iterator[Samples]:  # type: ignore[no-untyped-def]
     """The samples of a segment. The declared length is not believed: blocks are read until none is left."""
     rate = file.samplerate
     if not RATES[0] <= rate <= RATES[1]:
         raise Rejected("bad_rate", f"{rate} Hz; allowed are {RATES[0]} to {RATES[1]} Hz")
     first, last = _segment(start, end, rate)
-    blocks: list[Samples] = []
     exact, size = file.format in _EXACT_SEEK, max(BLOCK // file.channels, 1)
     position = file.seek(first) if exact and 0 < first < file.frames else 0
     while position < last:
@@ -142,15 +161,24 @@ def _decode(file, start: float | None, end: float | None) -> Samples:  # type: i
         if not len(block):
             break
         if position + len(block) > first:
-            blocks.append(block[max(first - position, 0) : last - position])
+            yield _finite(block[max(first - position, 0) : last - position], max(position, first), rate)
         position += len(block)
-    if min(position, last) - first > MAX_SECONDS * rate:
+    _check(start, end, (first, last), position, rate)
+
+
+def _check(start: float | None, end: float | None, segment: tuple[int, int], position: int, rate: int) -> None:
+    """Refuse a segment that the audio, ``position`` samples from its beginning, did not fill."""
+    samples = min(position, segment[1]) - segment[0]
+    if samples > MAX_SECONDS * rate:
         raise Rejected("too_long", f"more than {MAX_SECONDS / 3600:g} h of audio")
-    if position and first >= position:
+    if not position:
+        raise Rejected("no_samples", "the header is valid and no samples follow")
+    if samples <= 0:
         raise Rejected("bad_segment", f"the segment starts at {start:g} s, the audio ends at {position / rate:.3f} s")
-    if position and end is not None and math.inf > end > position / rate + MIN_SECONDS:
+    if end is not None and math.inf > end > position / rate + MIN_SECONDS:
         raise Rejected("bad_segment", f"the segment ends at {end:g} s, the audio ends at {position / rate:.3f} s")
-    return _checked(np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate)
+    if samples < MIN_SECONDS * rate:
+        raise Rejected("too_short", f"{samples / rate:.4f} s of audio; at least {MIN_SECONDS} s are needed")
 
 
 def _segment(start: float | None, end: float | None, rate: int) -> tuple[int, int]:
@@ -172,16 +200,12 @@ def _block(file, count: int, position: int) -> Samples:  # type: ignore[no-untyp
     return block
 
 
-def _checked(samples: Samples, rate: int) -> Samples:
-    if not len(samples):
-        raise Rejected("no_samples", "the header is valid and no samples follow")
-    if len(samples) < MIN_SECONDS * rate:
-        raise Rejected("too_short", f"{len(samples) / rate:.4f} s of audio; at least {MIN_SECONDS} s are needed")
-    bad = ~np.isfinite(samples).all(axis=1)
+def _finite(block: Samples, position: int, rate: int) -> Samples:
+    bad = ~np.isfinite(block).all(axis=1)
     if bad.any():
-        first = bad.argmax() / rate
-        raise Rejected("non_finite", f"{int(bad.sum())} NaN or infinite samples, the first at {first:.3f} s")
-    return samples
+        first = (position + int(bad.argmax())) / rate
+        raise Rejected("non_finite", f"NaN or infinite samples, the first at {first:.3f} s")
+    return block
 
 
 def _undecodable(head: bytes, reason: str) -> Rejected:
@@ -207,27 +231,24 @@ def mono(samples: Samples) -> Samples:
     return samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
-def resample(signal: Samples, rate: int, target: int) -> Samples:
-    """Signal at another rate with soxr HQ (stop band below -130 dB); the same array when the rates agree."""
-    if rate == target:
-        return signal
-    import soxr
-
-    return soxr.resample(signal, rate, target, quality="HQ").astype(np.float32, copy=False)
-
-
-def windows(samples: int, window: int, hop: int, minimum: int) -> Iterator[tuple[int, int]]:
-    """Start and stop samples of a signal's windows; the tail keeps its own length.
+class Windows:
+    """Cuts a mono signal that comes in blocks into windows of ``window`` samples; the tail keeps its own length.
 
     A tail shorter than ``minimum`` samples is left out unless it is the only window.
     """
-    for start in range(0, max(samples, 1), hop):
-        stop = min(start + window, samples)
-        if start and stop - start < minimum:
-            return
-        yield start, stop
-        if stop == samples:
-            return
+
+    def __init__(self, window: int, hop: int, minimum: int) -> None:
+        self._window, self._hop, self._minimum = window, hop, minimum
+        self._start, self._held = 0, np.zeros(0, np.float32)
+
+    def push(self, block: Samples, last: bool = False) -> Iterator[tuple[int, Samples]]:
+        """First sample and samples of each window that is complete by now; with ``last`` of all that are left."""
+        self._held = np.concatenate([self._held, block])
+        while len(self._held) > self._window:
+            yield self._start, self._held[: self._window]
+            self._start, self._held = self._start + self._hop, self._held[self._hop :]
+        if last and (self._start == 0 or len(self._held) >= self._minimum):
+            yield self._start, self._held
 
 
 def pad(signal: Samples, minimum: int) -> Samples:

@@ -6,42 +6,67 @@ All output goes to stderr. Libraries and tests are silent until ``show(True)``, 
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _DELAY = 2.0
 _EVERY = 10.0
 _shown = False
+_in_lines = False
+_bars: Any = None
 
 
-def show(yes: bool) -> None:
-    """Turn progress output on or off for this process."""
-    global _shown
-    _shown = yes
+def show(yes: bool, *, lines: bool = False) -> None:
+    """Turn progress output on or off for this process; ``lines``: plain lines also in a terminal."""
+    global _shown, _in_lines
+    _shown, _in_lines = yes, lines
+
+
+def is_shown() -> bool:
+    """True when progress is shown."""
+    return _shown
 
 
 def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
     """The items, with progress shown while they pass."""
     if not _shown:
         yield from items
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not _in_lines:
         yield from _bar(items, total, label)
     else:
         yield from _lines(items, total, label)
 
 
 def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    started = time.monotonic()
+    with _display() as bars:
+        task = bars.add_task(label, total=total, visible=False)
+        try:
+            for item in items:
+                yield item
+                bars.update(task, advance=1, visible=time.monotonic() - started > _DELAY)
+        finally:
+            bars.remove_task(task)
+
+
+@contextmanager
+def _display() -> Iterator[Any]:
+    """The terminal's bars; a bar inside another one joins it."""
+    global _bars
+    if _bars is not None:
+        yield _bars
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    started = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, visible=False)
-        for item in items:
-            yield item
-            bar.update(task, advance=1, visible=time.monotonic() - started > _DELAY)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as _bars:
+        try:
+            yield _bars
+        finally:
+            _bars = None
 
 
 def _lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:

@@ -19,10 +19,10 @@ PACKAGE = ROOT / "mmmos"
 
 # Each imports only from those before it.
 ORDER = (
-    *("errors", "axes", "files", "parallel", "progress", "registry", "recipe"),
+    *("errors", "axes", "files", "parallel", "progress", "registry", "recipe", "resampling"),
     *("audio", "manifest", "statistics", "metrics"),
     *("features", "ensembles", "submissions"),
-    *("workspace", "challenge", "demo", "doctor", "pipeline", "cli", "__main__"),
+    *("workspace", "challenge", "demo", "doctor", "pipeline", "testing", "cli", "__main__"),
 )
 
 FILES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}

@@ -1,13 +1,13 @@
-"""Signals to window rows: cut, encode, pool.
+"""Windows to rows: encode, pool, collect by clip.
 
-On a CPU windows are encoded one at a time by one thread, so that the numbers are the same bits whatever the neighbours,
-the number of processes and the number of cores; elsewhere windows of equal length share a batch.
+On a CPU windows are encoded one at a time and in one thread, so that the numbers are the same bits whatever the
+neighbours, the number of processes and the number of cores; elsewhere windows of equal length share a batch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,68 +24,116 @@ Array = NDArray[np.float32]
 BATCH = 16
 
 
-class Window(NamedTuple):
-    """One encoded window: its place in the signal in samples, layer means (layers, dim), number of frames."""
+@dataclass
+class _Clip:
+    """Rows of a clip so far, by first sample: (last sample, unit vectors, norms, frames)."""
 
-    start: int
-    stop: int
-    raw: Array
-    frames: int
+    rows: dict[int, tuple[int, NDArray[np.floating], Array, int]] = field(default_factory=dict)
+    waiting: int = 0
+    complete: bool = False
+    sound: bool = True
+
+
+class Bench:
+    """Encodes the windows of many clips with one encoder; a clip is finished once its last window is encoded."""
+
+    def __init__(self, spec: FeatureSpec, encoder: Encoder, device: str) -> None:
+        self.spec = spec
+        self._encoder = encoder
+        self._batch = 1 if device == "cpu" else BATCH
+        self._clips: dict[str, _Clip] = defaultdict(_Clip)
+        self._waiting: dict[int, list[tuple[str, int, Array]]] = defaultdict(list)
+
+    def add(self, key: str, start: int, wave: Array) -> None:
+        """Take a window of a clip (its first sample, its samples at the encoder's rate) and encode it in time."""
+        self._clips[key].waiting += 1
+        length = max(len(wave), self.spec.encoder.minimum)
+        self._waiting[length].append((key, start, wave))
+        if len(self._waiting[length]) >= self._batch:
+            self._encode(length)
+
+    def complete(self, key: str) -> None:
+        """All windows of a clip have been added."""
+        self._clips[key].complete = True
+
+    def drop(self, key: str) -> None:
+        """Forget a clip that turned out unusable."""
+        self._clips.pop(key, None)
+        for length, group in self._waiting.items():
+            self._waiting[length] = [window for window in group if window[0] != key]
+
+    def flush(self) -> None:
+        """Encode what waits for a fuller batch."""
+        for length in list(self._waiting):
+            self._encode(length)
+
+    def finished(self) -> dict[str, ClipRows | None]:
+        """Rows of the clips that are finished, by key, handed over once; None for one whose vectors are not sound."""
+        done = [key for key, clip in self._clips.items() if clip.complete and not clip.waiting]
+        return {key: self._rows(key, self._clips.pop(key)) for key in done}
+
+    def _encode(self, length: int) -> None:
+        group = self._waiting.pop(length)
+        if not group:
+            return
+        means, frames = self._means(np.stack([audio.pad(wave, length) for _, _, wave in group]))
+        for (key, start, wave), raw in zip(group, means, strict=True):
+            clip = self._clips[key]
+            clip.waiting -= 1
+            if pooling.is_sound(raw):
+                clip.rows[start] = (start + len(wave), *pooling.split(raw, self.spec.dtype), frames)
+            else:
+                clip.sound = False
+
+    def _means(self, waves: Array) -> tuple[Array, int]:
+        """Time means (batch, layers, dim) of equally long waves, and their number of frames."""
+        import torch
+
+        states, spec = self._encoder.encode(torch.from_numpy(waves)), self._encoder.spec
+        if states.ndim != 4 or (*states.shape[:2], states.shape[3]) != (len(waves), spec.layers, spec.dim):
+            raise SetupError(
+                f"The encoder {spec.name!r} gave states of shape {tuple(states.shape)}; by its spec they are"
+                f" ({len(waves)}, {spec.layers}, frames, {spec.dim})."
+            )
+        return states.mean(dim=2, dtype=torch.float32).cpu().numpy(), states.shape[2]
+
+    def _rows(self, key: str, clip: _Clip) -> ClipRows | None:
+        if not clip.sound:
+            return None
+        starts = sorted(clip.rows)
+        stops, unit, norm, frames = zip(*(clip.rows[start] for start in starts), strict=True)
+        span = np.array([starts, stops], dtype=np.float64).T / self.spec.encoder.rate
+        return ClipRows(key, np.stack(unit), np.stack(norm), np.array(frames, dtype=np.int32), span)
+
+
+def cutter(spec: FeatureSpec) -> audio.Windows:
+    """What cuts a signal at the encoder's rate into the windows of a feature set."""
+    rate = spec.encoder.rate
+    return audio.Windows(round(spec.window * rate), round(spec.hop * rate), spec.encoder.minimum)
 
 
 def encode(
     signals: Mapping[str, Array], spec: FeatureSpec, encoder: Encoder, device: str
 ) -> dict[str, ClipRows | None]:
-    """Window rows of each signal (by store key, at the encoder's rate); None for one whose vectors are not sound."""
-    rate, minimum = spec.encoder.rate, spec.encoder.minimum
-    places: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-    for key, signal in signals.items():
-        for start, stop in audio.windows(len(signal), round(spec.window * rate), round(spec.hop * rate), minimum):
-            places[max(stop - start, minimum)].append((key, start, stop))
-    windows: dict[str, list[Window]] = defaultdict(list)
-    batch = 1 if device == "cpu" else BATCH
-    with _threads(1 if device == "cpu" else None):
-        for members in places.values():
-            for first in range(0, len(members), batch):
-                group = members[first : first + batch]
-                means, frames = _means(
-                    np.stack([audio.pad(signals[key][start:stop], minimum) for key, start, stop in group]), encoder
-                )
-                for (key, start, stop), raw in zip(group, means, strict=True):
-                    windows[key].append(Window(start, stop, raw, frames))
-    return {key: _rows(key, sorted(windows[key], key=lambda window: window.start), spec) for key in signals}
-
-
-def _means(waves: Array, encoder: Encoder) -> tuple[Array, int]:
-    """Time means (batch, layers, dim) of equally long waves, and their number of frames."""
-    import torch
-
-    states, spec = encoder.encode(torch.from_numpy(waves)), encoder.spec
-    if states.ndim != 4 or (*states.shape[:2], states.shape[3]) != (len(waves), spec.layers, spec.dim):
-        raise SetupError(
-            f"The encoder {spec.name!r} gave states of shape {tuple(states.shape)}; by its spec they are"
-            f" ({len(waves)}, {spec.layers}, frames, {spec.dim})."
-        )
-    return states.mean(dim=2, dtype=torch.float32).cpu().numpy(), states.shape[2]
-
-
-def _rows(key: str, windows: Sequence[Window], spec: FeatureSpec) -> ClipRows | None:
-    raw = np.stack([window.raw for window in windows])
-    if not all(pooling.is_sound(window) for window in raw):
-        return None
-    unit, norm = pooling.split(raw, spec.dtype)
-    frames = np.array([window.frames for window in windows], dtype=np.int32)
-    span = np.array([window[:2] for window in windows], dtype=np.float64) / spec.encoder.rate
-    return ClipRows(key, unit, norm, frames, span)
+    """Window rows of whole signals (by key, at the encoder's rate); None for one whose vectors are not sound."""
+    bench = Bench(spec, encoder, device)
+    with one_thread(device):
+        for key, signal in signals.items():
+            for start, wave in cutter(spec).push(signal, last=True):
+                bench.add(key, start, wave)
+            bench.complete(key)
+        bench.flush()
+    finished = bench.finished()
+    return {key: finished[key] for key in signals}
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads inside, for sums in another order are other numbers; None changes nothing."""
+def one_thread(device: str) -> Iterator[None]:
+    """On a CPU let torch use one thread inside, for sums in another order are other numbers."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(1 if device == "cpu" else before)
     try:
         yield
     finally:

@@ -1,12 +1,10 @@
-"""``extract``: run encoders over clips, keep the embeddings in a store, give them back as arrays.
+"""``extract``: embeddings of clips, computed where the store lacks them, read from it otherwise.
 
 Every clip ends as done or rejected with one reason; a killed run goes on where it was.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,38 +12,24 @@ import pandas as pd
 from pydantic import ValidationError
 
 from mmmos import audio, parallel, progress
-from mmmos.errors import Rejected, StoreError, UsageError
-from mmmos.features import encoding, pooling, spec, weights
-from mmmos.features import store as storage
-from mmmos.features.encoders import Encoder, encoder, find_device
-from mmmos.features.shard import ClipRows, DamagedShard
-from mmmos.features.spec import EncoderRecipe, FeatureRecipe, FeatureSpec
+from mmmos.errors import Rejected, UsageError
+from mmmos.features import pooling, spec
+from mmmos.features.encoders import find_device
+from mmmos.features.shard import DamagedShard
+from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import FeatureSet, clip_key
 from mmmos.features.table import FeatureArray, Features
+from mmmos.features.work import Clip, Reason, Task, encode_chunk, feature_spec, load_encoders
 from mmmos.manifest import locate
 from mmmos.recipe import sentences
 
 log = logging.getLogger("mmmos")
 
 CHUNK = 32
+TOGETHER = 4
 _ATTEMPTS = 3
 
-# Reasons that say something of the file system and nothing of the audio: never stored, so the next run tries again.
-_TRANSIENT = {"missing", "not_a_file", "unreadable", "empty_file", "changed"}
-
 Encoders = str | FeatureRecipe | Iterable[str | EncoderRecipe]
-Reason = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip to encode: store key, audio file and its stamp, segment in s (None: to either end of the file)."""
-
-    key: str
-    file: str
-    stamp: tuple[int, int]
-    start: float | None
-    end: float | None
 
 
 def extract(
@@ -70,9 +54,10 @@ def extract(
     wanted = {clip.key: clip for clip in found.values()}
     arrays: dict[str, FeatureArray] = {}
     positions: dict[str, dict[str, int]] = {}
-    for table in recipe.tables():
-        arrays[table.set_name], done, refused = _stored(table, wanted, store, device, jobs)
-        positions[table.set_name] = {key: row for row, key in enumerate(done)}
+    for tables in _groups(recipe.tables()):
+        found_arrays, done, refused = _stored(tables, wanted, store, device, jobs)
+        arrays |= found_arrays
+        positions |= {name: {key: row for row, key in enumerate(keys)} for name, keys in done.items()}
         rejected |= {clip: refused[place.key] for clip, place in found.items() if place.key in refused}
     usable = [clip for clip in clips.index if clip not in rejected]
     keys = [found[clip].key for clip in usable]
@@ -107,15 +92,12 @@ def resolve(encoders: Encoders, workspace: str | Path = ".") -> FeatureRecipe:
 
 def open_set(table: EncoderRecipe, store: str | Path, device: str = "cpu") -> FeatureSet:
     """The feature set of a recipe's table in a store; loads the encoder to know its weights."""
-    return FeatureSet(store, _feature_spec(table, _load(table, device)))
+    return FeatureSet(store, feature_spec(table, load_encoders([table], device)[0]))
 
 
-def _feature_spec(table: EncoderRecipe, loaded: Encoder) -> FeatureSpec:
-    window = table.window or spec.WINDOW
-    if window * loaded.spec.rate < loaded.spec.minimum:
-        least = loaded.spec.minimum / loaded.spec.rate
-        raise UsageError(f"A window of {window:g} s is too short for {table.encoder}: it needs {least:g} s.")
-    return FeatureSpec(table.set_name, loaded.spec, window, table.hop or window, table.dtype or "float16")
+def _groups(tables: list[EncoderRecipe]) -> list[list[EncoderRecipe]]:
+    """Tables whose encoders run side by side, so that each clip is decoded once for all of them."""
+    return [tables[first : first + TOGETHER] for first in range(0, len(tables), TOGETHER)]
 
 
 def _find(clips: pd.DataFrame) -> tuple[dict[str, Clip], dict[str, Reason]]:
@@ -141,19 +123,21 @@ def _find(clips: pd.DataFrame) -> tuple[dict[str, Clip], dict[str, Reason]]:
 
 
 def _stored(
-    table: EncoderRecipe, wanted: dict[str, Clip], store: str | Path, device: str, jobs: int
-) -> tuple[FeatureArray, list[str], dict[str, Reason]]:
-    """One feature set over all clips, computed where it is absent or damaged.
+    tables: list[EncoderRecipe], wanted: dict[str, Clip], store: str | Path, device: str, jobs: int
+) -> tuple[dict[str, FeatureArray], dict[str, list[str]], dict[str, Reason]]:
+    """Feature sets over all clips, computed where they are absent or damaged.
 
-    Returns embeddings, the store keys of their rows, and (reason, detail) of the rejected clips by store key.
+    Returns embeddings and the store keys of their rows, each by the set's name, and (reason, detail) of the rejected
+    clips by store key.
     """
-    feature_set = open_set(table, store, device)
+    specs = [feature_spec(table, loaded) for table, loaded in zip(tables, load_encoders(tables, device), strict=True)]
+    sets = [FeatureSet(store, each) for each in specs]
     for attempt in range(_ATTEMPTS):
-        vanished = _complete(feature_set, table, wanted, device, jobs)
-        refused = vanished | {key: reason for key in wanted if (reason := feature_set.rejection(key))}
-        done = [key for key in wanted if key not in refused]
+        refused = _complete(sets, tables, wanted, device, jobs)
+        refused |= {key: reason for each in sets for key in wanted if (reason := each.rejection(key))}
+        done = {each.spec.name: [key for key in wanted if key not in refused] for each in sets}
         try:
-            return _array(feature_set, done), done, refused
+            return {each.spec.name: _array(each, done[each.spec.name]) for each in sets}, done, refused
         except DamagedShard as error:
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -162,79 +146,34 @@ def _stored(
 
 
 def _complete(
-    feature_set: FeatureSet, table: EncoderRecipe, wanted: dict[str, Clip], device: str, jobs: int
+    sets: Sequence[FeatureSet], tables: list[EncoderRecipe], wanted: dict[str, Clip], device: str, jobs: int
 ) -> dict[str, Reason]:
-    """Compute what the feature set lacks. Returns (reason, detail) of clips to be tried again, by key."""
-    feature_set.clear()
-    missing = [wanted[key] for key in feature_set.missing(wanted)]
+    """Compute what the feature sets lack. Returns (reason, detail) of clips to be tried again, by key."""
+    lacking = []
+    for each in sets:
+        each.clear()
+        lacking.append(frozenset(each.missing(wanted)))
+    missing = [clip for key, clip in wanted.items() if any(key in keys for keys in lacking)]
     chunks = [tuple(missing[first : first + CHUNK]) for first in range(0, len(missing), CHUNK)]
-    tasks = [_Task(table, feature_set.spec.fingerprint, str(feature_set.store), device, chunk) for chunk in chunks]
+    tasks = [
+        Task(
+            tables=tuple(tables),
+            fingerprints=tuple(each.spec.fingerprint for each in sets),
+            lacking=tuple(keys.intersection(clip.key for clip in chunk) for keys in lacking),
+            clips=chunk,
+            store=str(sets[0].store),
+            device=device,
+            progress=progress.is_shown(),
+        )
+        for chunk in chunks
+    ]
     vanished: dict[str, Reason] = {}
-    label = f"{table.set_name}, {CHUNK} clips each"
-    for some in progress.track(parallel.map(_encode_chunk, tasks, jobs=jobs), len(tasks), label):
+    label = f"{', '.join(each.spec.name for each in sets)}: {CHUNK} clips each"
+    for some in progress.track(parallel.map(encode_chunk, tasks, jobs=jobs), len(tasks), label):
         vanished |= some
-    feature_set.refresh()
+    for each in sets:
+        each.refresh()
     return vanished
-
-
-@dataclass(frozen=True)
-class _Task:
-    table: EncoderRecipe
-    fingerprint: str
-    store: str
-    device: str
-    clips: tuple[Clip, ...]
-
-
-def _encode_chunk(task: _Task) -> dict[str, Reason]:
-    """Encode some clips and store them in one shard. Returns (reason, detail) of clips to be tried again, by key."""
-    loaded = _load(task.table, task.device)
-    feature_spec = _feature_spec(task.table, loaded)
-    if feature_spec.fingerprint != task.fingerprint:
-        raise StoreError(f"The weights of {task.table.encoder!r} changed while they were in use. Start again.")
-    done: list[ClipRows] = []
-    rejected: dict[str, Reason] = {}
-    # On a CPU one signal is in memory at a time; elsewhere the windows of all of them share batches.
-    for group in [(clip,) for clip in task.clips] if task.device == "cpu" else [task.clips]:
-        signals = {}
-        for clip in group:
-            try:
-                signals[clip.key] = _signal(clip, loaded.spec.rate)
-            except Rejected as error:
-                rejected[clip.key] = (error.reason, error.detail)
-        for key, rows in encoding.encode(signals, feature_spec, loaded, task.device).items():
-            if rows is None:
-                rejected[key] = ("bad_embedding", audio.REASONS["bad_embedding"])
-            else:
-                done.append(rows)
-    vanished = {key: reason for key, reason in rejected.items() if reason[0] in _TRANSIENT}
-    lasting = {key: reason for key, reason in rejected.items() if key not in vanished}
-    storage.write(task.store, feature_spec, done, lasting)
-    return vanished
-
-
-def _signal(clip: Clip, rate: int) -> audio.Samples:
-    """A clip as a mono signal at a rate; a file written to since its content was hashed is refused, sound or not."""
-    try:
-        samples, own_rate = audio.read(clip.file, clip.start, clip.end)
-    except Rejected as error:
-        if error.reason in _TRANSIENT or audio.stamp(clip.file) == clip.stamp:
-            raise
-        samples = None
-    if samples is None or audio.stamp(clip.file) != clip.stamp:
-        raise Rejected("changed", f"{clip.file} was written to while it was being read; it is tried again next time")
-    return audio.resample(audio.mono(samples), own_rate, rate)
-
-
-def _load(table: EncoderRecipe, device: str) -> Encoder:
-    """The encoder of a table; it is loaded again when its local weights have changed."""
-    return _loaded(table, device, weights.stamps(table.weights))
-
-
-@lru_cache(maxsize=1)
-def _loaded(table: EncoderRecipe, device: str, _: object) -> Encoder:
-    """One encoder at a time stays in memory."""
-    return encoder(table.encoder, table.weights, revision=table.revision, device=device)
 
 
 def _array(feature_set: FeatureSet, keys: list[str]) -> FeatureArray:

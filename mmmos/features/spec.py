@@ -24,7 +24,8 @@ NAME = r"^\w[\w.+-]*$"
 class EncoderSpec:
     """Facts of a loaded encoder.
 
-    ``rate`` Hz and ``minimum`` samples of its input; ``layers`` × ``dim`` of its output; ``hop`` s between frames;
+    ``rate`` Hz, ``minimum`` and ``maximum`` samples of its input (0: of any length), ``resampler`` that makes it;
+    ``layers`` × ``dim`` of its output; ``hop`` s between frames;
     ``family`` and ``code`` name the code that runs it (``code`` changes when that gives other numbers); ``front`` is
     what happens to the waveform first; ``sha256`` is of the weights file and ``config`` of the settings that shape its
     model ("" without weights).
@@ -46,6 +47,8 @@ class EncoderSpec:
     front: str = ""
     precision: str = "float32"
     layer_names: tuple[str, ...] = field(default=())
+    maximum: int = 0
+    resampler: str = "soxr-hq"
 
     def names(self) -> tuple[str, ...]:
         """One name a layer; hidden states are named by their index, 0 being the input of the first block."""
@@ -64,12 +67,13 @@ class FeatureSpec:
 
     def numbers(self) -> dict[str, object]:
         """Everything that changes the stored numbers."""
-        # Weights say which encoder it is; without weights its name does.
-        ignored = {"licence", "weights", "revision"} | ({"name"} if self.encoder.sha256 else set())
+        # Weights say which encoder it is; without weights its name does. ``maximum`` is a bound on the window.
+        ignored = {"licence", "weights", "revision", "maximum", "resampler"}
+        ignored |= {"name"} if self.encoder.sha256 else set()
         encoder = {key: value for key, value in asdict(self.encoder).items() if key not in ignored}
         return {
             "schema": SCHEMA,
-            "audio": POLICY,
+            "audio": POLICY | {"resampler": self.encoder.resampler},
             "encoder": encoder | {"hop": float(self.encoder.hop), "layer_names": list(self.encoder.names())},
             "window": float(self.window),
             "hop": float(self.hop),
@@ -84,7 +88,10 @@ class FeatureSpec:
 
 
 class EncoderRecipe(recipe.Recipe):
-    """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's."""
+    """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's.
+
+    ``precision`` and ``options`` go to the encoder; it refuses what it does not know.
+    """
 
     encoder: str
     name: str | None = Field(default=None, pattern=NAME)
@@ -93,6 +100,8 @@ class EncoderRecipe(recipe.Recipe):
     window: float | None = Field(default=None, gt=0)
     hop: float | None = Field(default=None, gt=0)
     dtype: Literal["float16", "float32"] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
     @property
     def set_name(self) -> str:

@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 
 from mmmos.errors import SetupError, UsageError, did_you_mean
-from mmmos.files import sha256_file
+from mmmos.files import key_of, sha256_file
 
-_PATTERNS = ["*.json", "*.safetensors", "*.bin"]
-_FILES = ("model.safetensors", "pytorch_model.bin")
+# Of a hub repository that holds several formats, the safe one alone is fetched.
+_SAFE = ["*.json", "*.safetensors"]
+_OTHER = ["*.json", "*.bin", "*.pt", "*.pth"]
+_INDEX = "model.safetensors.index.json"
+_NAMES = ("model.safetensors", "pytorch_model.bin", "checkpoint.pt")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def find(weights: str, revision: str = "") -> Path:
@@ -27,21 +31,41 @@ def find(weights: str, revision: str = "") -> Path:
 
 
 def weights_file(path: Path) -> Path:
-    """The file that holds the tensors: the path itself, or the one in a folder. Raises ``SetupError``."""
+    """The one file that holds the tensors: the path itself, or the one in a folder. Raises ``SetupError``."""
+    files = weights_files(path)
+    if len(files) > 1:
+        raise SetupError(f"The weights in {path} are in {len(files)} files; this encoder reads one file.")
+    return files[0]
+
+
+def weights_files(path: Path) -> list[Path]:
+    """The files that hold the tensors, several where a folder's index says so. Raises ``SetupError``."""
     if path.is_file():
-        return path
-    for name in _FILES:
+        return [path]
+    for name in _NAMES:
         if (path / name).is_file():
-            return path / name
-    raise SetupError(f"The folder {path} holds none of {', '.join(_FILES)}. Fetch the weights again.")
+            return [path / name]
+    if (path / _INDEX).is_file():
+        return sorted(path.glob("*.safetensors"))
+    found = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    if len(found) == 1:
+        return found
+    if found:
+        names = ", ".join(file.name for file in found)
+        raise SetupError(f"The folder {path} holds several files of weights ({names}): name one of them.")
+    raise SetupError(f"The folder {path} holds none of {', '.join(_NAMES)}. Fetch the weights again.")
 
 
 def checked(path: Path, expected: str = "") -> str:
-    """SHA-256 of the weights file at a path. Raises ``SetupError`` when another one is expected."""
-    got = sha256_file(weights_file(path))
+    """SHA-256 of the weights at a path; of several files, of their names and SHA-256s.
+
+    Raises ``SetupError`` when another one is expected.
+    """
+    files = weights_files(path)
+    got = sha256_file(files[0]) if len(files) == 1 else key_of({file.name: sha256_file(file) for file in files})
     if expected and got != expected:
         raise SetupError(
-            f"{weights_file(path)} has SHA-256 {got}, the published file has {expected}: a damaged or another file."
+            f"{files[0]} has SHA-256 {got}, the published file has {expected}: a damaged or another file."
             " Delete it and fetch it again, or name it with weights = … to use it as it is."
         )
     return got
@@ -50,6 +74,19 @@ def checked(path: Path, expected: str = "") -> str:
 def is_offline() -> bool:
     """True when the environment forbids the network (``HF_HUB_OFFLINE``)."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def go_offline() -> None:
+    """Forbid the network to this process and to those that it starts."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def is_here(weights: str, revision: str = "") -> Path | None:
+    """Where weights are on this machine, None when they are not; opens no socket."""
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    return _cached(weights, revision or None) if _is_hub_id(weights) else None
 
 
 def stamps(weights: str | None) -> tuple[object, ...]:
@@ -63,27 +100,38 @@ def stamps(weights: str | None) -> tuple[object, ...]:
 
 def _is_hub_id(text: str) -> bool:
     """True for ``owner/name``, unless ``owner`` is a folder here: then a path was meant."""
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) or text.endswith((".pt", ".pth", ".bin", ".safetensors")):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) or text.endswith(_SUFFIXES):
         return False
     return not Path(text.split("/")[0]).exists()
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The hub cache's folder of a repository when it holds weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return path if any(file.suffix in _SUFFIXES for file in path.iterdir()) else None
 
 
 def _from_hub(repo: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        path = Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
-        if any((path / name).exists() for name in _FILES):
-            return path
-    except LocalEntryNotFoundError:
-        pass
+    if path := _cached(repo, revision):
+        return path
     pinned = f" --revision {revision}" if revision else ""
     advice = f"On a machine with network: mmmos features fetch {repo}{pinned}; or give a local folder with weights = …"
     if is_offline():
         raise SetupError(f"The weights {repo!r} are not on this machine and the network is off. {advice}.")
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS))
+        path = Path(snapshot_download(repo, revision=revision, allow_patterns=_SAFE))
+        if any(path.glob("*.safetensors")):
+            return path
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_OTHER))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise SetupError(f"The weights {repo!r} cannot be fetched: {reason}. {advice}.") from None

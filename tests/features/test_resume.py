@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.errors import StoreError
 from mmmos.features import extract as extraction
+from mmmos.features import work
 from mmmos.features.extract import extract, plan
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import verify
@@ -32,17 +33,17 @@ def same(one, other):
 def test_a_stopped_run_goes_on_where_it_was(fake, make_clips, store, tmp_path, monkeypatch):
     clips = make_clips(5)
     monkeypatch.setattr(extraction, "CHUNK", 2)
-    write, written = extraction.storage.write, []
+    write, written = work.store.write, []
 
     def stop_after_one(*arguments):
         if written:
             raise KeyboardInterrupt
         written.append(write(*arguments))
 
-    monkeypatch.setattr(extraction.storage, "write", stop_after_one)
+    monkeypatch.setattr(work.store, "write", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, recipe(fake), store=store, device="cpu")
-    monkeypatch.setattr(extraction.storage, "write", write)
+    monkeypatch.setattr(work.store, "write", write)
     fake.calls()
     assert plan(clips, recipe(fake), store=store)["stored"].tolist() == [2]
     resumed = extract(clips, recipe(fake), store=store, device="cpu")
@@ -65,7 +66,7 @@ def test_rejected_clips_are_remembered_and_never_become_silence(fake, make_clips
     fake.calls()
     reading = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction.audio, "read", lambda *args: reading.append(args))
+        patch.setattr(work.audio, "stream", lambda *args: reading.append(args))
         same(extract(clips, recipe(fake), store=store, device="cpu"), features)
     assert reading == [] and fake.calls() == 0
 
@@ -85,7 +86,7 @@ def test_missing_files_are_tried_again(fake, make_clips, store):
 def test_a_file_that_changes_after_it_was_hashed_is_not_stored(fake, make_clips, store, monkeypatch, end):
     clips = make_clips(2)
     path = Path(clips.at["c1", "path"])
-    content, read = path.read_bytes(), extraction.audio.read
+    content, read = path.read_bytes(), work.audio.stream
 
     def change(file, *segment):
         if file == str(path):
@@ -96,7 +97,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_not_stored(fake, make_clips,
                 path.write_bytes({"empty": b"", "other": content[:-2000], "page": b"<html>" + b"x" * 99}[end])
         return read(file, *segment)
 
-    monkeypatch.setattr(extraction.audio, "read", change)
+    monkeypatch.setattr(work.audio, "stream", change)
     features = extract(clips, recipe(fake), store=store, device="cpu")
     wanted = {"gone": "missing", "folder": "not_a_file", "empty": "empty_file", "other": "changed", "page": "changed"}
     assert features.rejected()["reason"].to_dict() == {"c1": wanted[end]}

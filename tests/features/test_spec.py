@@ -25,6 +25,7 @@ OTHER = {
     "front": "zero mean",
     "precision": "bfloat16",
     "layer_names": tuple("abcdefghijklm"),
+    "resampler": "sinc-hann",
 }
 
 
@@ -41,14 +42,14 @@ def test_windows_and_dtype_are_in_the_fingerprint(change):
 
 def test_the_policy_of_audio_and_the_schema_are_in_the_fingerprint(monkeypatch):
     before = SET.fingerprint
-    monkeypatch.setitem(spec.POLICY, "resampler", "other")
+    monkeypatch.setitem(spec.POLICY, "mono", "other")
     other = SET.fingerprint
     monkeypatch.setattr(spec, "SCHEMA", 99)
     assert len({before, other, SET.fingerprint}) == 3
 
 
 def test_where_weights_lie_and_what_they_are_called_is_not_in_the_fingerprint():
-    same = {"name": "wavlm", "licence": "other", "weights": "/elsewhere", "revision": "r2"}
+    same = {"name": "wavlm", "licence": "other", "weights": "/elsewhere", "revision": "r2", "maximum": 9}
     assert replace(SET, encoder=replace(ENCODER, **same), name="mine").fingerprint == SET.fingerprint
     assert replace(SET, window=10, hop=10).fingerprint == SET.fingerprint
     assert {*same, *OTHER} == {field.name for field in fields(EncoderSpec)}

@@ -1,13 +1,19 @@
 """The encoder contract: equal-length waveforms in, hidden states of every layer out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from mmmos.errors import SetupError, UsageError
+from mmmos.features import weights as files
 from mmmos.features.spec import EncoderSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @runtime_checkable
@@ -25,13 +31,15 @@ class Encoder(Protocol):
 class EncoderCard:
     """What is known of an encoder before it is loaded, and how to load it.
 
-    ``load(card, weights, revision, device)`` gives an ``Encoder``; ``weights`` is a hub id, a file or a folder.
-    ``layers``, ``dim`` and ``hop`` (s) are of the published checkpoint, 0 where the checkpoint decides.
+    ``load(card, weights, revision, device, **options)`` gives an ``Encoder``; ``weights`` is a hub id, a file or a
+    folder; options are keyword-only parameters of ``load``, such as ``precision``.
+    ``layers``, ``dim``, ``hop`` (s) and ``minimum`` (samples) are of the published checkpoint, 0 where the checkpoint
+    decides.
     """
 
     name: str
     family: str
-    load: "Callable[[EncoderCard, str, str, str], Encoder]"
+    load: "Callable[..., Encoder]"
     licence: str
     rate: int
     layers: int = 0
@@ -42,3 +50,52 @@ class EncoderCard:
     revision: str = ""
     sha256: str = ""
     commercial: bool = True
+
+
+def located(card: EncoderCard, weights: str, revision: str, precision: str = "float32") -> tuple[Path, EncoderSpec]:
+    """Where the weights are, fetched if need be, and a spec with their facts; the encoder fills in its dimensions.
+
+    The card's SHA-256 is checked for its own weights and revision. Raises ``SetupError``, ``UsageError``.
+    """
+    if not weights:
+        raise SetupError(f"The encoder {card.name!r} needs weights = a hub id, a file or a folder.")
+    if precision not in PRECISIONS:
+        raise UsageError(f"There is no precision {precision!r}; allowed are {' and '.join(PRECISIONS)}.")
+    path = files.find(weights, revision)
+    own = (weights, revision) == (card.weights, card.revision)
+    return path, EncoderSpec(
+        name=card.name,
+        family=card.family,
+        rate=card.rate,
+        layers=card.layers,
+        dim=card.dim,
+        hop=card.hop,
+        minimum=card.minimum,
+        licence=card.licence if weights == card.weights else "see the weights",
+        weights=weights,
+        revision=revision,
+        sha256=files.checked(path, card.sha256 if own else ""),
+        precision=precision,
+    )
+
+
+def dtype_of(precision: str) -> "dtype":
+    """The torch dtype of a spec's precision."""
+    import torch
+
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Inference without gradients and without TF32, which would cost a float32 convolution half of its digits."""
+    import torch
+
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products

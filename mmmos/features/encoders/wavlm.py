@@ -1,171 +1,210 @@
-"""WavLM (Chen et al., arXiv 2110.13900) through transformers: any checkpoint in the Hugging Face layout.
+"""WavLM (Chen et al., arXiv 2110.13900): strided convolutions over the waveform, then a transformer encoder.
 
-States: index 0 is the input of the first block, index L the raw output of block L, in any version of transformers.
+States: index 0 is the input of the first block, index L the raw output of block L; models with a norm behind the last
+block (large) have its output as one more layer, "final".
 Zeros change every frame of the base models (group norm over time), so a batch holds waves of equal length only.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from mmmos.errors import SetupError
-from mmmos.features import weights as weights_module
-from mmmos.features.encoders.base import EncoderCard
+from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
+from mmmos.features.encoders.unilm import Shape, TransformerEncoder
 from mmmos.features.spec import EncoderSpec
 from mmmos.files import key_of
 
 RATE = 16_000
 
-# Entries of config.json that say who wrote it, and change no number.
-_NOTES = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype"}
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a WavLM besides its weights.
+
+    ``convolutions``: (channels, kernel, stride) of each; ``group_norm``: one group norm behind the first convolution
+    (base), else a layer norm behind each (large); ``projected``: a linear layer leads to the encoder's width;
+    ``normalise``: the waveform is brought to zero mean and unit variance first.
+    """
+
+    convolutions: tuple[tuple[int, int, int], ...]
+    conv_bias: bool
+    group_norm: bool
+    projected: bool
+    normalise: bool
+    encoder: Shape
+
+    @property
+    def hop(self) -> int:
+        """Samples between frames."""
+        hop = 1
+        for _, _, stride in self.convolutions:
+            hop *= stride
+        return hop
+
+    @property
+    def minimum(self) -> int:
+        """The least number of samples that gives a frame."""
+        samples = 1
+        for _, kernel, stride in reversed(self.convolutions):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+
+class Network(nn.Module):
+    """Waves (batch, samples) to states, with the parameter names of microsoft/unilm."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        width = settings.convolutions[-1][0]
+        self.feature_extractor = nn.ModuleDict({"conv_layers": nn.ModuleList(_convolutions(settings))})
+        self.layer_norm = nn.LayerNorm(width, eps=settings.encoder.eps)
+        self.post_extract_proj = nn.Linear(width, settings.encoder.dim) if settings.projected else nn.Identity()
+        self.encoder = TransformerEncoder(settings.encoder)
+
+    def forward(self, waves: Tensor, frame_padding: Tensor | None = None) -> list[Tensor]:
+        """States (batch, frames, dim); ``frame_padding`` (batch, frames) is True where a frame is padding."""
+        x = waves[:, None]
+        convolutions: Any = self.feature_extractor["conv_layers"]
+        for layer in convolutions:
+            x = layer(x)
+        states: list[Tensor] = self.encoder(self.post_extract_proj(self.layer_norm(x.transpose(1, 2))), frame_padding)
+        return states
+
+
+class _ChannelNorm(nn.Sequential):
+    """Layer norm over the channels of (batch, channels, frames); its parameters are those of place 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Identity(), nn.LayerNorm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self[1](x.transpose(1, 2))
+        return normed.transpose(1, 2)
+
+
+def _convolutions(settings: Settings) -> list[nn.Sequential]:
+    """Convolution, dropout (nothing, in use), norm, GELU."""
+    layers, before = [], 1
+    for index, (channels, kernel, stride) in enumerate(settings.convolutions):
+        norm: list[nn.Module] = [_ChannelNorm(channels)]
+        if settings.group_norm:
+            norm = [nn.GroupNorm(channels, channels)] if index == 0 else []
+        convolution = nn.Conv1d(before, channels, kernel, stride, bias=settings.conv_bias)
+        layers.append(nn.Sequential(convolution, nn.Identity(), *norm, nn.GELU()))
+        before = channels
+    return layers
 
 
 class WavLM:
     """A frozen WavLM; ``encode`` gives all hidden states of raw 16 kHz audio."""
 
-    def __init__(self, folder: Path, spec: EncoderSpec, device: str) -> None:
-        self._model, self._normalise = _load(folder)
-        self._model.to(device)
-        config = self._model.config
-        front = "zero mean, unit variance" if self._normalise else ""
-        hop, minimum = _framing(config)
-        layers, dim = config.num_hidden_layers + 1, config.hidden_size
-        settings = key_of({key: value for key, value in _json(folder / "config.json").items() if key not in _NOTES})
-        self.spec = replace(spec, layers=layers, dim=dim, hop=hop, minimum=minimum, front=front, config=settings)
-        self._device = device
+    def __init__(self, network: Network, settings: Settings, spec: EncoderSpec, device: str) -> None:
+        self._network = network.to(device, dtype_of(spec.precision))
+        self._settings, self._device = settings, device
+        self.spec = specified(spec, settings)
 
-    @torch.inference_mode()
-    def encode(self, waves: Tensor) -> Tensor:
-        """States (batch, layers, frames, dim) float32 of waves (batch, samples); frame i begins at i × 20 ms."""
-        waves = waves.to(self._device, torch.float32)
-        if self._normalise:
-            mean, variance = waves.mean(1, keepdim=True), waves.var(1, keepdim=True, unbiased=False)
-            waves = (waves - mean) / torch.sqrt(variance + 1e-7)
-        states: list[Tensor] = []
-        blocks = self._model.encoder.layers
-        handles = [blocks[0].register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))]
-        handles += [b.register_forward_hook(lambda _, __, output: states.append(_first(output))) for b in blocks]
-        try:
-            self._model(waves)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return torch.stack(states, dim=1)
+    def encode(self, waves: Tensor, padding: Tensor | None = None) -> Tensor:
+        """States (batch, layers, frames, dim) float32 of waves (batch, samples); frame i begins at i × 20 ms.
+
+        ``padding`` (batch, samples), True where a sample is padding, gives the states of a padded batch as
+        transformers counts its frames: for comparison, since padding changes the states of the base models.
+        """
+        with exact():
+            waves = waves.to(self._device, torch.float32)
+            if self._settings.normalise:
+                waves = normalised(waves, padding)
+            frames = None if padding is None else conv_padding(padding.to(self._device), self._settings)
+            states = self._network(waves.to(dtype_of(self.spec.precision)), frames)
+            return torch.stack(states, dim=1).float()
 
 
-def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
-
-
-def _load(folder: Path) -> tuple[Any, bool]:
-    """The model in evaluation mode and whether its input is normalised to zero mean and unit variance."""
-    from transformers import WavLMConfig, WavLMModel
-
-    settings = _json(folder / "config.json")
-    if settings.get("model_type") != "wavlm":
-        raise SetupError(f"{folder}/config.json is not of a WavLM (model_type must be 'wavlm').")
-    with _quiet():
-        try:
-            config = WavLMConfig.from_dict(settings)
-            loaded: Any = WavLMModel.from_pretrained(
-                folder,
-                config=config,
-                output_loading_info=True,
-                dtype=torch.float32,
-                local_files_only=True,
-                weights_only=True,
-            )
-            model, info = loaded
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-            raise SetupError(f"The WavLM in {folder} cannot be loaded: {reason}.") from error
-    wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
-    if wrong:
-        listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(map(str, keys))}" for name, keys in wrong.items())
-        raise SetupError(f"The weights in {folder} do not fit their config.json. {listed}.")
-    preprocessor = folder / "preprocessor_config.json"
-    front = _json(preprocessor) if preprocessor.is_file() else {}
-    normalise = front.get("do_normalize", config.feat_extract_norm == "layer")
-    return model.eval().requires_grad_(False), bool(normalise)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file beside the weights."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise SetupError(f"{path.parent} is no WavLM folder: it holds no {path.name} beside the weights.") from None
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{path} cannot be read: {error}.") from None
-    if not isinstance(found, dict):
-        raise SetupError(f"{path} holds no JSON object.")
-    return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own reports and bars: what is wrong becomes an error here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _framing(config) -> tuple[float, int]:  # type: ignore[no-untyped-def]
-    """Hop in s and the least number of samples that gives one frame, from the strided convolutions."""
-    stride, minimum = 1, 1
-    for step in config.conv_stride:
-        stride *= step
-    for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-        minimum = (minimum - 1) * step + kernel
-    return stride / RATE, minimum
-
-
-def load(card: EncoderCard, weights: str, revision: str, device: str) -> WavLM:
-    """Load a WavLM from a hub id or a folder; the card's SHA-256 is checked for its own weights and revision."""
-    if not weights:
-        raise SetupError(f"The encoder {card.name!r} needs weights = a hub id or a folder in the Hugging Face layout.")
-    folder = weights_module.find(weights, revision)
-    own = (weights, revision) == (card.weights, card.revision)
-    digest = weights_module.checked(folder, card.sha256 if own else "")
-    spec = EncoderSpec(
-        name=card.name,
-        family=card.family,
-        rate=card.rate,
-        layers=0,
-        dim=0,
-        hop=0.0,
-        minimum=0,
-        licence=card.licence if weights == card.weights else "see the weights",
-        weights=weights,
-        revision=revision,
-        sha256=digest,
+def specified(spec: EncoderSpec, settings: Settings) -> EncoderSpec:
+    """A spec with the facts of a WavLM filled in."""
+    layers = settings.encoder.layers + 1
+    names = [*map(str, range(layers)), *(["final"] if settings.encoder.pre_norm else [])]
+    return replace(
+        spec,
+        layers=len(names),
+        layer_names=tuple(names),
+        dim=settings.encoder.dim,
+        hop=settings.hop / RATE,
+        minimum=settings.minimum,
+        front="zero mean, unit variance" if settings.normalise else "",
+        config=key_of(asdict(settings)),
+        code="2",
     )
-    return WavLM(folder, spec, device)
+
+
+def normalised(waves: Tensor, padding: Tensor | None = None) -> Tensor:
+    """Waves of zero mean and unit variance over their own samples; padding is 0."""
+    if padding is None:
+        mean, variance = waves.mean(1, keepdim=True), waves.var(1, keepdim=True, unbiased=False)
+        return (waves - mean) / torch.sqrt(variance + 1e-7)
+    rows = [
+        F.pad(normalised(wave[~pad][None])[0], (0, int(pad.sum()))) for wave, pad in zip(waves, padding, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def conv_padding(padding: Tensor, settings: Settings) -> Tensor:
+    """Padded frames (batch, frames) as transformers counts them: valid frames are what the valid samples alone give."""
+    valid = frame_count((~padding).sum(1), settings)
+    frames = frame_count(torch.tensor(padding.shape[1]), settings)
+    return torch.arange(int(frames), device=padding.device) >= valid[:, None]
+
+
+def even_padding(padding: Tensor, frames: int) -> Tensor:
+    """Padded frames (batch, frames) as unilm counts them: a frame is padding when all its share of samples is."""
+    usable = padding.shape[1] - padding.shape[1] % frames
+    return padding[:, :usable].unflatten(1, (frames, -1)).all(-1)
+
+
+def frame_count(samples: Tensor, settings: Settings) -> Tensor:
+    """Frames that so many samples give."""
+    for _, kernel, stride in settings.convolutions:
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
+def load(card: EncoderCard, weights: str, revision: str, device: str, *, precision: str = "float32") -> WavLM:
+    """Load a WavLM: a hub id or folder in the layout of transformers, or a .pt file of microsoft/unilm."""
+    from mmmos.features.encoders.wavlm_layouts import open_checkpoint
+
+    path, spec = located(card, weights, revision, precision)
+    network, settings = open_checkpoint(Path(path))
+    return WavLM(network, settings, spec, device)
 
 
 WAVLM = EncoderCard("wavlm", "wavlm", load, "see the weights", rate=RATE, hop=0.02, minimum=400)
 
-WAVLM_BASE_PLUS = replace(
+WAVLM_BASE = replace(
     WAVLM,
-    name="wavlm-base-plus",
+    name="wavlm-base",
     licence="CC-BY-SA-3.0 (unverified)",
     layers=13,
     dim=768,
+    weights="microsoft/wavlm-base",
+    revision="efa81aae7ff777e464159e0f877d54eac5b84f81",
+)
+
+WAVLM_BASE_PLUS = replace(
+    WAVLM_BASE,
+    name="wavlm-base-plus",
     weights="microsoft/wavlm-base-plus",
     revision="4c66d4806a428f2e922ccfa1a962776e232d487b",
     sha256="3bb273a6ace99408b50cfc81afdbb7ef2de02da2eab0234e18db608ce692fe51",
+)
+
+WAVLM_LARGE = replace(
+    WAVLM_BASE,
+    name="wavlm-large",
+    layers=26,
+    dim=1024,
+    weights="microsoft/wavlm-large",
+    revision="c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
+    sha256="fdee460e529396ddb2f8c8e8ce0ad74cfb747b726bc6f612e666c7c1e1963c9d",
 )
