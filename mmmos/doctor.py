@@ -42,6 +42,7 @@ def examine() -> pd.DataFrame:
         *_mixes(),
         *_plugins(),
         _hub(),
+        *_weights(),
     )
     return pd.DataFrame(checks, columns=["what", "state", "detail"])
 
@@ -76,9 +77,13 @@ def _reason(error: Exception) -> str:
 
 
 def _device() -> Finding:
+    import torch
+
     from mmmos.features.encoders import find_device
 
-    return "device", "ok", find_device("auto")
+    device = find_device("auto")
+    name = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return "device", "ok", f"{device} ({name})"
 
 
 def _decoder() -> Finding:
@@ -120,3 +125,33 @@ def _plugins() -> Iterator[Finding]:
 
 def _hub() -> Finding:
     return "hub", "ok", "offline (HF_HUB_OFFLINE)" if weights.is_offline() else "network allowed"
+
+
+def _weights() -> Iterator[Finding]:
+    """A row for each encoder whose weights are here, hashed, and one that names the others."""
+    absent = []
+    for name in _encoders():
+        try:
+            card = registry.load("encoders", name)
+            path = weights.is_here(card.weights, card.revision) if card.weights else None
+            if path:
+                digest = weights.checked(path, card.sha256)
+                yield (
+                    f"weights of {name}",
+                    "ok",
+                    f"{path}, SHA-256 {digest[:12]}{' as published' if card.sha256 else ''}",
+                )
+            elif card.weights:
+                absent.append(name)
+        except (MmmosError, OSError) as error:
+            yield f"weights of {name}", "broken", _reason(error)
+    if absent:
+        yield "weights", "absent", f"to be fetched before use: {', '.join(absent)}"
+
+
+def _encoders() -> list[str]:
+    """Registered encoders; none when the plug-ins are in a state that ``_plugins`` reports."""
+    try:
+        return registry.names("encoders")
+    except MmmosError:
+        return []

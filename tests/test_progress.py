@@ -42,3 +42,18 @@ def test_in_a_terminal_there_is_a_bar_on_stderr(shown, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert list(progress.track(iter("abc"), 3, "work")) == list("abc")
     assert capsys.readouterr().out == ""
+
+
+def test_a_bar_inside_another_one_joins_it(shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    pairs = [(one, two) for one in progress.track("ab", 2, "outer") for two in progress.track("xy", 2, "inner")]
+    assert pairs == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
+    assert progress._bars is None and capsys.readouterr().out == ""
+
+
+def test_lines_may_be_asked_for_in_a_terminal(shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_in_lines", True)
+    assert list(progress.track("ab", 2, "work")) == ["a", "b"]
+    assert capsys.readouterr().err == "work: 1 of 2\nwork: 2 of 2\n"

@@ -17,7 +17,9 @@ from cyclopts import App, CycloptsError, Parameter
 from mmmos import __version__, progress
 from mmmos.errors import MmmosError
 
-EPILOGUE = "Options of every command: --quiet (-q) no progress, --debug a traceback with every error."
+EPILOGUE = (
+    "Options of every command: --offline no network, --quiet (-q) no progress, --debug a traceback with every error."
+)
 
 
 def build() -> App:
@@ -44,6 +46,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take(arguments, "--debug")
     quiet = _take(arguments, "--quiet") or _take(arguments, "-q")
+    if _take(arguments, "--offline"):
+        # Read by huggingface_hub when it is imported, and by worker processes.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     progress.show(not quiet)
     signal.signal(signal.SIGTERM, _terminate)

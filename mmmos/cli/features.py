@@ -11,7 +11,7 @@ app = App(name="features", help="Encode once, keep on disk: encoders and the sto
 
 @app.command(name="list")
 def list_encoders(*, json: bool = False) -> int:
-    """The registered encoders: weights, licence, input rate, layers, dimension, frame hop.
+    """The registered encoders: weights, licence, input rate, layers, dimension, frame hop, least input.
 
     Example: mmmos features list
     """
@@ -24,6 +24,7 @@ def list_encoders(*, json: bool = False) -> int:
             "encoder": card.name,
             "weights": card.weights or ("none" if card.layers else "yours"),
             "revision": card.revision[:8],
+            "sha256": card.sha256[:8],
             "licence": card.licence,
             "rate_Hz": card.rate,
             "layers": card.layers or None,
@@ -38,32 +39,36 @@ def list_encoders(*, json: bool = False) -> int:
 
 
 @app.command
-def fetch(name: str, /, *, revision: str = "") -> int:
-    """Fetch an encoder's weights to this machine's hub cache, and check their SHA-256 where it is known.
+def fetch(*names: str, revision: str = "") -> int:
+    """Fetch weights to this machine's cache, and check their SHA-256 where it is known.
 
-    Example: mmmos features fetch wavlm-base-plus
+    Example: mmmos features fetch wavlm-base-plus muq-large-msd-iter
 
     Parameters
     ----------
-    name
-        An encoder, or a hub id owner/name.
+    names
+        Encoders, hub ids owner/name, files hf://owner/name/file.pt, or releases https://….zip.
     revision
         A commit of the hub repository; by default the encoder's pinned one.
     """
     from mmmos import registry
+    from mmmos.errors import UsageError
     from mmmos.features import weights
 
-    if "/" in name:
-        source, expected = name, ""
-    else:
-        card = registry.load("encoders", name)
-        source, expected, revision = card.weights, "" if revision else card.sha256, revision or card.revision
-    if not source:
-        say(f"The encoder {name} has no weights of its own to fetch.")
-        return 0
-    path = weights.find(source, revision)
-    digest = weights.checked(path, expected)
-    say(f"{source}: {path}\nSHA-256 {digest}{' as published' if expected else ''}")
+    if not names:
+        raise UsageError("Name what to fetch: mmmos features list shows the encoders.")
+    for name in names:
+        source, pinned, expected = name, revision, ""
+        if "/" not in name:
+            card = registry.load("encoders", name)
+            source, pinned = card.weights, revision or card.revision
+            expected = "" if revision else card.sha256
+        if not source:
+            say(f"The encoder {name} has no weights of its own to fetch.")
+            continue
+        path = weights.fetch(source, pinned)
+        digest = weights.checked(path, expected)
+        say(f"{source}: {path}\nSHA-256 {digest}{' as published' if expected else ''}")
     return 0
 
 

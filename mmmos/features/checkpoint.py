@@ -2,15 +2,17 @@
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmmos.errors import SetupError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Model = TypeVar("Model", bound="nn.Module")
 _SHOWN = 12
 
 
@@ -27,7 +29,8 @@ def read(path: Path, allow: Iterable[type] = ()) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals(list(allow)):
+        with torch.serialization.safe_globals(list(allow)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise SetupError(f"{path} cannot be loaded: {_first_line(error)}. Fetch it again.") from None
@@ -40,16 +43,14 @@ def read(path: Path, allow: Iterable[type] = ()) -> dict[str, Any]:
 
 def _refusal(path: Path, error: Exception) -> str:
     """What is wrong with a file that torch does not load."""
-    unsafe = re.search(r"Unsupported global: GLOBAL (\S+)", str(error)) or re.search(
-        r"Trying to call (\S+)", str(error)
-    )
+    unsafe = re.search(r"(?:unsupported global:? (?:GLOBAL )?|trying to call )(\S+)", str(error), re.IGNORECASE)
     if unsafe:
         return (
             f"{path} is refused: it holds {unsafe[1].rstrip('.')}, which is code and not a tensor. Use a file from its"
             " publisher, or one in the safetensors format."
         )
     # Torch's own advice here is to load with weights_only=False, which is no advice.
-    return f"{path} cannot be loaded: it is cut off or no checkpoint of torch ({type(error).__name__}). Fetch it again."
+    return f"{path} cannot be loaded: it is cut off, or no plain checkpoint of torch ({type(error).__name__})."
 
 
 def settings(path: Path) -> dict[str, Any]:
@@ -66,13 +67,21 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def tensors(found: Mapping[str, Any], source: Path) -> "dict[str, Tensor]":
-    """A state dict in float32. Raises ``SetupError`` when an entry is no tensor."""
+    """A state dict in float32, its keys as text. Raises ``SetupError`` when an entry is no tensor."""
     from torch import Tensor
 
-    other = [key for key, value in found.items() if not isinstance(value, Tensor)]
+    other = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
     if other:
         raise SetupError(f"{source} holds entries that are no tensors: {listed(other)}. It is of another layout.")
-    return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
+    return {str(key): value.float() if value.is_floating_point() else value for key, value in found.items()}
+
+
+def empty(build: "Callable[[], Model]") -> "Model":
+    """A model without memory for its numbers, whatever its size; ``fill`` gives it memory and all of them."""
+    import torch
+
+    with torch.device("meta"):
+        return build()
 
 
 def fill(
@@ -99,7 +108,8 @@ def fill(
         near = {key: did_you_mean(key, missing) for key in unexpected[:1]}
         hint = [f"Is {key} meant for {guess}?" for key, guess in near.items() if guess]
         raise SetupError(" ".join([f"The weights in {source} do not fit their model.", *wrong, *hint]))
-    model.load_state_dict(state)
+    # Copied, since in a mapped file numbers lie at odd addresses, where products have other last bits.
+    model.to_empty(device="cpu").load_state_dict(state)
     model.eval().requires_grad_(False)
 
 

@@ -1,7 +1,14 @@
-"""Weights: a local file or folder, or a folder of the Hugging Face hub at a pinned revision; local copies first."""
+"""Weights: a local file or folder, the Hugging Face hub at a pinned revision, or a publisher's release; local first.
+
+Forms: a path · ``owner/name`` (a hub repository) · ``hf://owner/name/file.pt`` (one file of it) · ``https://….zip`` (a
+release, which ``mmmos features fetch`` alone downloads).
+"""
 
 import os
 import re
+import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 from mmmos.errors import SetupError, UsageError, did_you_mean
@@ -13,16 +20,28 @@ _OTHER = ["*.json", "*.bin", "*.pt", "*.pth"]
 _INDEX = "model.safetensors.index.json"
 _NAMES = ("model.safetensors", "pytorch_model.bin", "checkpoint.pt")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_RELEASE_LIMIT = 4_000_000_000
+_HUB_FILE = "hf://"
 
 
 def find(weights: str, revision: str = "") -> Path:
-    """Path of weights given as a file, a folder or a hub id ``owner/name``; fetched when they are not in the hub cache.
+    """Path of weights in any of the module's forms; of the hub they are fetched when its cache has none.
 
-    Raises ``UsageError`` for a path that does not exist, ``SetupError`` when the hub cannot give them.
+    Raises ``UsageError`` for a path that does not exist, ``SetupError`` when the weights are not to be had.
     """
     path = Path(weights).expanduser()
     if path.exists():
         return path
+    if weights.startswith("https://"):
+        if found := is_here(weights):
+            return found
+        folder = Path(weights).stem
+        raise SetupError(
+            f"The weights {folder} are not on this machine, and a release is fetched only when asked for:"
+            f" mmmos features fetch {weights}; or give your own copy with weights = the folder {folder}."
+        )
+    if weights.startswith(_HUB_FILE):
+        return _hub_file(weights, revision or None)
     if not _is_hub_id(weights):
         near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
         hint = f" Did you mean {str(path.parent / near)!r}?" if near else " A hub id has the form owner/name."
@@ -76,17 +95,24 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
 
 
-def go_offline() -> None:
-    """Forbid the network to this process and to those that it starts."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-
-
 def is_here(weights: str, revision: str = "") -> Path | None:
     """Where weights are on this machine, None when they are not; opens no socket."""
     path = Path(weights).expanduser()
     if path.exists():
         return path
+    if weights.startswith("https://"):
+        folder = _release_folder(weights)
+        return folder if folder.is_dir() else None
+    if weights.startswith(_HUB_FILE):
+        return _cached_file(weights, revision or None)
     return _cached(weights, revision or None) if _is_hub_id(weights) else None
+
+
+def fetch(weights: str, revision: str = "") -> Path:
+    """Path of weights in any of the module's forms, downloaded when they are not on this machine."""
+    if weights.startswith("https://") and is_here(weights) is None:
+        return _from_release(weights)
+    return find(weights, revision)
 
 
 def stamps(weights: str | None) -> tuple[object, ...]:
@@ -135,3 +161,79 @@ def _from_hub(repo: str, revision: str | None) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise SetupError(f"The weights {repo!r} cannot be fetched: {reason}. {advice}.") from None
+
+
+def _hub_parts(weights: str) -> tuple[str, str]:
+    """Repository and file name of ``hf://owner/name/file.pt``. Raises ``UsageError``."""
+    found = re.fullmatch(r"hf://(\w[\w.-]*/\w[\w.-]*)/([\w.+-]+)", weights)
+    if not found:
+        raise UsageError(f"{weights!r} names no file of a hub repository; write hf://owner/name/file.pt.")
+    return found[1], found[2]
+
+
+def _cached_file(weights: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(*_hub_parts(weights), revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _hub_file(weights: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if path := _cached_file(weights, revision):
+        return path
+    advice = f"On a machine with network: mmmos features fetch {weights}; or give a local file with weights = …"
+    if is_offline():
+        raise SetupError(f"The weights {weights!r} are not on this machine and the network is off. {advice}.")
+    try:
+        return Path(hf_hub_download(*_hub_parts(weights), revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise SetupError(f"The weights {weights!r} cannot be fetched: {reason}. {advice}.") from None
+
+
+def _release_folder(url: str) -> Path:
+    """Where a release's weights are kept: a folder of the archive's name, for the name may tell how to read them."""
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "mmmos" / Path(url).stem
+
+
+def _from_release(url: str) -> Path:
+    """Download a zip and keep its weights; the folder is whole or absent."""
+    if is_offline():
+        raise SetupError(f"{url} cannot be fetched: the network is off.")
+    folder = _release_folder(url)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        archive, unpacked = Path(scratch) / "release.zip", Path(scratch) / folder.name
+        try:
+            _download(url, archive)
+            _unpack(archive, unpacked)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise SetupError(
+                f"{url} cannot be fetched: {error}. Fetch it by hand and give weights = its folder."
+            ) from None
+        shutil.rmtree(folder, ignore_errors=True)
+        unpacked.rename(folder)
+    return folder
+
+
+def _download(url: str, to: Path) -> None:
+    import torch
+
+    torch.hub.download_url_to_file(url, str(to))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The weights files of a zip, without its folders. Raises ``SetupError`` when there is none, or too much."""
+    folder.mkdir()
+    with zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if member.filename.endswith(_SUFFIXES)]
+        if not members or sum(member.file_size for member in members) > _RELEASE_LIMIT:
+            raise SetupError(f"{archive.name} holds no weights of at most {_RELEASE_LIMIT / 1e9:g} GB.")
+        for member in members:
+            with file.open(member) as source, (folder / Path(member.filename).name).open("xb") as target:
+                shutil.copyfileobj(source, target)

@@ -223,7 +223,7 @@ def bomb(folder):
         (tensors_changed(lambda t: t.update(surplus=torch.zeros(1))), "Unexpected keys: model.surplus"),
         (tensors_changed(lambda t: t.update({"model.conv.linear.bias": torch.zeros(2)})), r"Wrong shapes.* is \(2,\)"),
         (cut, "cannot be loaded"),
-        (bomb, "is refused"),
+        (bomb, "is refused: it holds"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds none of model.safetensors"),
         (lambda folder: change(folder, encoder_depth=2), "Unexpected keys: model.conformer.layers.2"),

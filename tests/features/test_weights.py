@@ -1,7 +1,9 @@
 """Weights: a path that is there, a hub id, or a sentence; never another model."""
 
 import os
+import shutil
 import socket
+import zipfile
 
 import pytest
 
@@ -93,3 +95,95 @@ def test_stamps_tell_that_local_weights_were_written(tmp_path):
     before = weights.stamps(str(path)), weights.stamps(str(tmp_path))
     os.utime(path, (1, 1))
     assert weights.stamps(str(path)) != before[0] and weights.stamps(str(tmp_path)) != before[1]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and the network allowed."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path
+
+
+RELEASE = "https://example.org/releases/vit-80x608p16x16.zip"
+
+
+def released(tmp_path, monkeypatch, members):
+    """A release with these members in place of the network; the URLs asked for."""
+    archive, asked = tmp_path / "there.zip", []
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+    def download(url, to):
+        asked.append(url)
+        shutil.copy(archive, to)
+
+    monkeypatch.setattr(weights, "_download", download)
+    return asked
+
+
+def test_a_release_is_fetched_when_asked_for_and_only_its_weights_are_kept(cache, monkeypatch):
+    asked = released(cache, monkeypatch, {"top/w.pth": b"abc", "top/../../evil.pth": b"x", "top/setup.py": b"print()"})
+    with pytest.raises(SetupError, match=f"mmmos features fetch {RELEASE}; or give your own copy"):
+        weights.find(RELEASE)
+    folder = weights.fetch(RELEASE)
+    assert folder.name == "vit-80x608p16x16" and sorted(p.name for p in folder.iterdir()) == ["evil.pth", "w.pth"]
+    assert not list(cache.rglob("setup.py")) and len(list(cache.rglob("evil.pth"))) == 1
+    assert weights.find(RELEASE) == weights.fetch(RELEASE) == weights.is_here(RELEASE) == folder
+    assert asked == [RELEASE]
+
+
+@pytest.mark.parametrize("members", [{}, {"README": b"x"}])
+def test_a_release_without_weights_leaves_nothing(cache, monkeypatch, members):
+    released(cache, monkeypatch, members)
+    with pytest.raises(SetupError, match="holds no weights"):
+        weights.fetch(RELEASE)
+    assert list((cache / "assets").rglob("*.*")) == []
+
+
+def test_a_download_that_fails_is_one_sentence(cache, monkeypatch):
+    def fail(*_):
+        raise OSError("HTTP Error 404: Not Found")
+
+    monkeypatch.setattr(weights, "_download", fail)
+    with pytest.raises(SetupError, match=r"cannot be fetched: HTTP Error 404: Not Found. Fetch it by hand"):
+        weights.fetch(RELEASE)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SetupError, match="the network is off"):
+        weights.fetch(RELEASE)
+
+
+def test_one_file_of_a_hub_repository(cache, monkeypatch):
+    kept = cache / "kept.pt"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(kept) if kept.exists() else None)
+    asked = []
+
+    def download(repo, name, revision):
+        asked.append((repo, name, revision))
+        kept.write_bytes(b"abc")
+        return str(kept)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SetupError, match="not on this machine and the network is off"):
+        weights.find("hf://owner/name/file.pt", "r1")
+    assert weights.is_here("hf://owner/name/file.pt", "r1") is None
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert weights.find("hf://owner/name/file.pt", "r1") == weights.find("hf://owner/name/file.pt", "r1") == kept
+    assert asked == [("owner/name", "file.pt", "r1")]
+    with pytest.raises(UsageError, match=r"write hf://owner/name/file.pt"):
+        weights.find("hf://owner/name")
+
+
+def test_several_files_of_one_model_have_one_sha256(tmp_path):
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        (tmp_path / name).write_bytes(name.encode())
+    with pytest.raises(SetupError, match=r"holds several files of weights .*: name one of them"):
+        weights.checked(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    before = weights.checked(tmp_path)
+    (tmp_path / name).write_bytes(b"other")
+    assert weights.checked(tmp_path) != before
+    with pytest.raises(SetupError, match="are in 2 files; this encoder reads one"):
+        weights.weights_file(tmp_path)

@@ -18,8 +18,8 @@ from mmmos.errors import SetupError, UnknownName, UsageError
 from mmmos.features import checkpoint, weights
 from mmmos.features.checkpoint import entry
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
-from mmmos.features.encoders.unilm import ACTIVATIONS
-from mmmos.features.encoders.wavlm import RATE, Network, Settings, even_padding, frame_count, specified
+from mmmos.features.encoders.unilm import ACTIVATIONS, even_padding
+from mmmos.features.encoders.wavlm import RATE, Network, Settings, frame_count, specified
 from mmmos.features.encoders.wavlm_layouts import from_weights
 from mmmos.features.spec import EncoderSpec
 from mmmos.files import key_of
@@ -138,7 +138,8 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
     network, settings = from_weights(
         {key.removeprefix(_WAVLM): value for key, value in state.items() if key.startswith(_WAVLM)}, file
     )
-    heads = Heads(_head_settings(config, len(network.encoder.layers) + 1, file), settings.encoder.dim)
+    head_settings = _head_settings(config, len(network.encoder.layers) + 1, file)
+    heads = checkpoint.empty(lambda: Heads(head_settings, settings.encoder.dim))
     checkpoint.fill(heads, {key: value for key, value in state.items() if not key.startswith(_WAVLM)}, file)
     return Audiobox(network, settings, heads, spec, device)
 

@@ -46,10 +46,6 @@ _DEFAULTS = {
     "max_distance": 1280,
     "gru_rel_pos": False,
 }
-_PUBLISHED = {
-    "beats-iter3-plus": "BEATs_iter3+ (AS2M)",
-    "beats-iter3-plus-as2m": "Fine-tuned BEATs_iter3+ (AS2M)",
-}
 
 
 @dataclass(frozen=True)
@@ -131,9 +127,9 @@ def open_checkpoint(file: Path) -> tuple[Network, Settings]:
     if not isinstance(cfg, dict) or not isinstance(model, dict):
         raise SetupError(f"{file} is no BEATs of microsoft/unilm: that is two dictionaries, 'cfg' and 'model'.")
     settings = read_settings(_DEFAULTS | cfg, file)
-    state = checkpoint.tensors({str(key): value for key, value in model.items()}, file)
-    state = {key: value for key, value in folded(_untied(state, file)).items() if not key.startswith("predictor.")}
-    network = Network(settings)
+    state = folded(_untied(checkpoint.tensors(model, file), file))
+    state = {key: value for key, value in state.items() if not key.startswith("predictor.")}
+    network = checkpoint.empty(lambda: Network(settings))
     used = {key.replace("encoder.pos_conv.0.", "encoder.pos_conv."): value for key, value in state.items()}
     checkpoint.fill(network, used, file, _published)
     return network, settings
@@ -197,12 +193,6 @@ def _published(name: str) -> str:
 
 def load(card: EncoderCard, weights: str, revision: str, device: str, *, precision: str = "float32") -> BEATs:
     """Load a BEATs from a .pt file of microsoft/unilm."""
-    if not weights:
-        which = _PUBLISHED.get(card.name, "the checkpoints")
-        raise SetupError(
-            f"The encoder {card.name!r} needs weights = the path of a file: Microsoft publishes {which} by link in the"
-            " README of https://github.com/microsoft/unilm/tree/master/beats."
-        )
     path, spec = located(card, weights, revision, precision)
     network, settings = open_checkpoint(weights_file(path))
     return BEATs(network, settings, spec, device)
@@ -210,6 +200,28 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
 
 BEATS = EncoderCard("beats", "beats", load, "MIT (weights unverified)", rate=RATE, hop=0.02, minimum=2800)
 
-BEATS_ITER3_PLUS = replace(BEATS, name="beats-iter3-plus", layers=13, dim=768)
+# Microsoft publishes links that are often dead; these are mirrors of the same bytes, by SHA-256.
+BEATS_ITER3 = replace(
+    BEATS,
+    name="beats-iter3",
+    layers=13,
+    dim=768,
+    weights="hf://lpepino/beats_ckpts/BEATs_iter3.pt",
+    revision="5b53b0404df452a3a607d7e67687227730e5bad1",
+    sha256="8d1b234032a9ccff353612dc6c20982346dc2968b205b79d97303eb5e77bfb34",
+)
 
-BEATS_ITER3_PLUS_AS2M = replace(BEATS_ITER3_PLUS, name="beats-iter3-plus-as2m")
+BEATS_ITER3_PLUS = replace(
+    BEATS_ITER3,
+    name="beats-iter3-plus",
+    weights="hf://lpepino/beats_ckpts/BEATs_iter3_plus_AS2M.pt",
+    sha256="d43cbfad4d7b56381c061d7a24774f908d4d94c72961f6eb1d9090ff18cd8d34",
+)
+
+BEATS_ITER3_PLUS_FT = replace(
+    BEATS_ITER3,
+    name="beats-iter3-plus-ft",
+    weights="hf://WeiChihChen/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt",
+    revision="172e4071a2912392d9151c70750b9a12f55fc54e",
+    sha256="e5815275a04b6885e7b8af63d120b29bffae2cd2225cf4915e1ec6d819d3022c",
+)

@@ -15,7 +15,7 @@ class Fbank(nn.Module):
 
     Frames of 25 ms every 10 ms, whole ones only; each without its mean, pre-emphasised, under a Povey window; powers in
     triangles on Kaldi's mel scale from 20 Hz to half of the rate, floored at 2⁻²³. Samples count as 16-bit integers.
-    Bins some 80 dB below a frame's loudest hold the rounding of the machine's own Fourier transform.
+    Bins over 60 dB below a frame's loudest hold the rounding of the machine's own Fourier transform (1e-4 and more).
     """
 
     window: Tensor

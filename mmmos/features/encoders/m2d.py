@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmos.errors import SetupError
 from mmmos.features import checkpoint
 from mmmos.features.encoders import m2d_layouts as layouts
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
@@ -150,8 +149,7 @@ def read_model(path: Path, layout: Layout) -> tuple[VisionTransformer, tuple[flo
     layouts.check(state, layout, file)
     dim, hidden = state["pos_embed"].shape[2], state["blocks.0.mlp.fc1.weight"].shape[0]
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    with torch.device("meta"):
-        model = VisionTransformer(layout, dim, depth, hidden).to_empty(device="cpu")
+    model = checkpoint.empty(lambda: VisionTransformer(layout, dim, depth, hidden))
     checkpoint.fill(model, state, file, lambda name: prefix + name)
     return model, norm
 
@@ -165,12 +163,10 @@ def load(
     layout: str | None = None,
     precision: str = "float32",
 ) -> MaskedModelingDuo:
-    """Load an M2D from its .pth file or the folder of it; ``layout`` overrides what the folder's name says."""
-    if not weights or weights.endswith(".zip"):
-        place = f"{RELEASES}/download/{PUBLISHED[card.name]}.zip" if card.name in PUBLISHED else f"a file of {RELEASES}"
-        raise SetupError(
-            f"The encoder {card.name!r} needs weights = a folder: fetch {place}, unzip it and name the folder in it."
-        )
+    """Load an M2D from its .pth file or the folder of it; ``layout`` overrides what the folder's name says.
+
+    Its publisher offers releases and no hub repository.
+    """
     path, spec = located(card, weights, revision, precision)
     model, norm = read_model(path, layouts.find_layout(path, layout, card.name))
     return MaskedModelingDuo(model, norm, spec, device)
@@ -184,7 +180,8 @@ def _card(name: str) -> EncoderCard:
     layout = layouts.read_layout(layouts.in_name(PUBLISHED[name]))
     hop = layout.patch_frames * layout.hop / layout.rate
     dim, minimum = 768 * layout.grid[0], layout.fft // 2 + 1
-    return replace(M2D, name=name, rate=layout.rate, dim=dim, hop=hop, minimum=minimum)
+    weights = f"{RELEASES}/download/{PUBLISHED[name]}.zip"
+    return replace(M2D, name=name, rate=layout.rate, dim=dim, hop=hop, minimum=minimum, weights=weights)
 
 
 M2D_CLAP_AS_FT = _card("m2d-clap-as-ft")

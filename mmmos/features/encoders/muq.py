@@ -179,11 +179,12 @@ def read_model(path: Path) -> tuple[Model, Settings]:
     """The frozen model in a folder of config.json and weights, and its settings. Raises ``SetupError``."""
     settings = read_settings((path if path.is_dir() else path.parent) / "config.json")
     file = weights_file(path)
-    state = {str(key).removeprefix("model."): value for key, value in checkpoint.read(file).items()}
+    state = {
+        key.removeprefix("model."): value for key, value in checkpoint.tensors(checkpoint.read(file), file).items()
+    }
+    model = checkpoint.empty(lambda: Model(settings))
     used = {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
-    with torch.device("meta"):
-        model = Model(settings).to_empty(device="cpu")
-    checkpoint.fill(model, checkpoint.tensors(used, file), file, lambda name: f"model.{name}")
+    checkpoint.fill(model, used, file, lambda name: f"model.{name}")
     return model, settings
 
 
@@ -203,4 +204,5 @@ MUQ_LARGE_MSD_ITER = replace(
     dim=1024,
     weights="OpenMuQ/MuQ-large-msd-iter",
     revision="0562a57814f6f8bbd9fdea0a25921a2fce1a841a",
+    sha256="273febab2be02872c37d2c37e48a9d6c52c1c9392f3eeeabd498efa281ccb7a6",
 )

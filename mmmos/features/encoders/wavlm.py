@@ -157,12 +157,6 @@ def conv_padding(padding: Tensor, settings: Settings) -> Tensor:
     return torch.arange(int(frames), device=padding.device) >= valid[:, None]
 
 
-def even_padding(padding: Tensor, frames: int) -> Tensor:
-    """Padded frames (batch, frames) as unilm counts them: a frame is padding when all its share of samples is."""
-    usable = padding.shape[1] - padding.shape[1] % frames
-    return padding[:, :usable].unflatten(1, (frames, -1)).all(-1)
-
-
 def frame_count(samples: Tensor, settings: Settings) -> Tensor:
     """Frames that so many samples give."""
     for _, kernel, stride in settings.convolutions:

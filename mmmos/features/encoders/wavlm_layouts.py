@@ -194,7 +194,7 @@ def _normalises(folder: Path, by_default: bool) -> bool:
 
 def _network(settings: Settings, state: dict[str, Tensor], source: Path, group_norm: bool | None = None) -> Network:
     """The network with its weights; ``group_norm`` is None for unilm's own names, which are then shown in errors."""
-    network = Network(settings)
+    network = checkpoint.empty(lambda: Network(settings))
     used = {key.replace("encoder.pos_conv.0.", "encoder.pos_conv."): value for key, value in folded(state).items()}
     used.pop("mask_emb", None)
 

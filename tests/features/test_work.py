@@ -1,0 +1,164 @@
+"""One task of extraction: one decode for all encoders, blocks in place of files, rows stored as they come."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmmos import audio, progress
+from mmmos.errors import UsageError
+from mmmos.features import extract as extraction
+from mmmos.features import work
+from mmmos.features.encoders import encoder
+from mmmos.features.extract import extract
+from mmmos.features.spec import EncoderRecipe, FeatureRecipe
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files that were decoded, in order."""
+    stream, files = work.audio.stream, []
+
+    def count(file, *segment):
+        files.append(file)
+        return stream(file, *segment)
+
+    monkeypatch.setattr(work.audio, "stream", count)
+    return files
+
+
+def recipe(*plugins, **settings):
+    tables = [EncoderRecipe(encoder=plugin.name, name=plugin.path.stem) for plugin in plugins]
+    return FeatureRecipe(encoders=tables, **{"dtype": "float32", **settings})
+
+
+def test_each_clip_is_decoded_once_for_all_encoders_of_a_recipe(make_fake, make_clips, store, decoded):
+    one, other, clips = make_fake("one"), make_fake("other", scale="3"), make_clips(3, rate=44_100)
+    features = extract(clips, recipe(one, other, window=0.2), store=store, device="cpu")
+    assert sorted(decoded) == sorted(clips["path"])
+    assert (one.calls(), other.calls()) == (9, 9)
+    for plugin in (one, other):
+        alone = extract(clips, recipe(plugin, window=0.2), store=store.with_name(plugin.path.stem), device="cpu")
+        np.testing.assert_array_equal(alone[plugin.path.stem].raw, features[plugin.path.stem].raw)
+
+
+def test_an_encoder_that_joins_later_computes_its_own_part_alone(make_fake, make_clips, store, decoded):
+    one, other, clips = make_fake("one"), make_fake("other"), make_clips(3)
+    extract(clips.head(2), recipe(one), store=store, device="cpu")
+    one.calls(), decoded.clear()
+    features = extract(clips, recipe(one, other), store=store, device="cpu")
+    assert (one.calls(), other.calls(), len(decoded)) == (1, 3, 3)
+    np.testing.assert_array_equal(features["one"].raw, features["other"].raw)
+
+
+def test_many_encoders_take_turns_in_memory(make_fake, make_clips, store, monkeypatch):
+    monkeypatch.setattr(extraction, "TOGETHER", 2)
+    plugins, clips = [make_fake(name) for name in ("a", "b", "c")], make_clips(2)
+    features = extract(clips, recipe(*plugins), store=store, device="cpu")
+    assert list(features.sets) == ["a", "b", "c"] and [plugin.calls() for plugin in plugins] == [2, 2, 2]
+    assert len(work._loaded) == 1
+
+
+def test_a_clip_that_one_encoder_cannot_use_is_rejected_for_all(make_fake, make_clips, store):
+    sound, infinite = make_fake("sound"), make_fake("infinite", scale="float('inf')")
+    features = extract(make_clips(2), recipe(sound, infinite), store=store, device="cpu")
+    assert features.rejected()["reason"].tolist() == ["bad_embedding"] * 2
+    assert len(extract(make_clips(2), recipe(sound), store=store, device="cpu")) == 2
+
+
+def test_blocks_of_any_size_give_the_same_numbers(make_fake, make_clips, store, monkeypatch):
+    fake, clips = make_fake(), make_clips(2, seconds=3.3, rate=44_100)
+    whole = extract(clips, recipe(fake, window=1.0, hop=0.5), store=store, device="cpu")
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    blocks = extract(clips, recipe(fake, window=1.0, hop=0.5), store=store.with_name("blocks"), device="cpu")
+    np.testing.assert_array_equal(whole["fake"].raw, blocks["fake"].raw)
+
+
+def test_rows_are_stored_before_they_pile_up(make_fake, make_clips, store, monkeypatch):
+    monkeypatch.setattr(work, "SHARD_BYTES", 100)
+    extract(make_clips(3, seconds=1.0), recipe(make_fake(), window=0.1), store=store, device="cpu")
+    assert len(list(store.rglob("*.safetensors"))) == 3
+
+
+def test_equal_lengths_of_all_clips_share_batches_where_that_pays(make_fake, make_clips, store):
+    fake, clips = make_fake(), make_clips(5, seconds=0.5)
+    one_by_one = extract(clips, recipe(fake, window=0.2), store=store, device="cpu")
+    batches = []
+    with pytest.MonkeyPatch.context() as patch:
+        bench = work.encoding.Bench
+        patch.setattr(
+            work.encoding, "Bench", lambda spec, loaded, device: Spy(bench(spec, loaded, "elsewhere"), batches)
+        )
+        shared = extract(clips, recipe(fake, window=0.2), store=store.with_name("shared"), device="cpu")
+    assert sorted(batches) == [5, 10]
+    np.testing.assert_allclose(shared["fake"].raw, one_by_one["fake"].raw, rtol=1e-5)
+
+
+class Spy:
+    """A bench whose batch sizes are noted."""
+
+    def __init__(self, bench, batches):
+        self._bench, means = bench, bench._means
+
+        def note(waves):
+            batches.append(len(waves))
+            return means(waves)
+
+        bench._means = note
+
+    def __getattr__(self, name):
+        return getattr(self._bench, name)
+
+
+def test_a_long_file_shows_its_own_progress(make_fake, make_clips, store, monkeypatch, capsys):
+    monkeypatch.setattr(work, "LONG_FILE", 1)
+    monkeypatch.setattr(progress, "_DELAY", 0.0)
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_shown", True)
+    extract(make_clips(1, seconds=1.0), recipe(make_fake(), window=0.25), store=store, device="cpu")
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [*(f"c0.wav, windows: {done} of 4" for done in range(1, 5)), "fake: 32 clips each: 1 of 1"]
+
+
+def test_windows_that_an_encoder_does_not_take_are_refused(make_fake, make_clips, store, monkeypatch):
+    fake = make_fake()
+    loaded = encoder(fake.name, device="cpu")
+    loaded.spec = replace(loaded.spec, maximum=8000)
+    with pytest.raises(UsageError, match=r"A window of 1\.5 s is too long for .*: it takes 1 s at most"):
+        work.feature_spec(recipe(fake, window=1.5).tables()[0], loaded)
+    with pytest.raises(UsageError, match=r"A window of 0\.01 s is too short for .*: it needs 0\.02 s"):
+        work.feature_spec(recipe(fake, window=0.01).tables()[0], loaded)
+    assert work.feature_spec(recipe(fake, window=1.0).tables()[0], loaded).window == 1.0
+
+
+def test_precision_and_options_of_a_table_reach_the_encoder(make_fake, make_clips, store):
+    fake = make_fake()
+    with pytest.raises(UsageError, match=r"There is no option of the encoder .* called 'precision'. Known: none"):
+        extract(make_clips(1), [EncoderRecipe(encoder=fake.name, precision="bfloat16")], store=store, device="cpu")
+    with pytest.raises(UsageError, match="called 'layout'"):
+        extract(make_clips(1), [EncoderRecipe(encoder=fake.name, options={"layout": "x"})], store=store, device="cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_a_file_of_an_hour_passes_in_little_memory(make_fake, store, tmp_path):
+    def resident():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+
+    import pandas as pd
+
+    path, block = tmp_path / "hour.flac", np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * 60)
+    with soundfile.SoundFile(path, "w", 8000, 1) as file:
+        for _ in range(60):
+            file.write(np.round(block, 2))
+    clips = pd.DataFrame({"path": [str(path)]}, index=["hour"])
+    fake = make_fake()
+    extract(clips.assign(start=0.0, end=60.0), recipe(fake), store=store, device="cpu")
+    before = resident()
+    features = extract(clips, recipe(fake), store=store, device="cpu")
+    assert features.ids == ("hour",) and fake.calls() == 366
+    # The signal alone would be 115 MB.
+    assert resident() - before < 60
