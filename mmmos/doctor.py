@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pandas as pd
 
 from mmmos import parallel, registry
-from mmmos.errors import MmmosError
+from mmmos.errors import MmmosError, first_line
 from mmmos.features import weights
 
 PACKAGES = (
@@ -61,7 +61,7 @@ def _package(name: str) -> Finding:
         importlib.import_module(_MODULES.get(name, name))
         return name, "ok", version(name)
     except Exception as error:
-        return name, "broken", f"cannot be imported: {_reason(error)}. Install MMMOS again with its constraints.txt."
+        return name, "broken", f"cannot be imported: {first_line(error)}. Install MMMOS again with its constraints.txt."
 
 
 def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
@@ -69,11 +69,7 @@ def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:
-        return what, "broken", f"cannot be examined: {_reason(error)}"
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        return what, "broken", f"cannot be examined: {first_line(error)}"
 
 
 def _device() -> Finding:
@@ -108,7 +104,9 @@ def _mixes() -> Iterator[Finding]:
         try:
             importlib.import_module(name)
         except Exception as error:
-            reason = f"is installed and cannot be imported, which breaks transformers: {_reason(error)}. Uninstall it."
+            reason = (
+                f"is installed and cannot be imported, which breaks transformers: {first_line(error)}. Uninstall it."
+            )
             yield name, "broken", reason
 
 
@@ -144,7 +142,7 @@ def _weights() -> Iterator[Finding]:
             elif card.weights:
                 absent.append(name)
         except (MmmosError, OSError) as error:
-            yield f"weights of {name}", "broken", _reason(error)
+            yield f"weights of {name}", "broken", first_line(error)
     if absent:
         yield "weights", "absent", f"to be fetched before use: {', '.join(absent)}"
 

@@ -102,3 +102,8 @@ def did_you_mean(name: str, options: Iterable[str]) -> str | None:
     by_lower = {option.lower(): option for option in options}
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line without its last stop; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

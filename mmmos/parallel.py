@@ -7,7 +7,7 @@ and returns a small record. A killed run therefore loses the tasks in hand and n
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Full, Queue
 from threading import Event
@@ -52,11 +52,11 @@ def map(function: Callable[..., T], tasks: Sequence[Any], *, jobs: int = 1) -> I
 
 def ahead(
     function: Callable[[S], Iterable[T]], items: Sequence[S], *, threads: int = 1, depth: int = 8
-) -> Iterator[tuple[S, Iterator[T]]]:
+) -> Generator[tuple[S, Iterator[T]]]:
     """Each item with what ``function(item)`` yields, in the items' order, produced by threads ahead of its use.
 
     At most ``depth`` results of an item wait, and ``threads`` + 1 items are begun. An error of the function is raised
-    where its item's results are read.
+    where its item's results are read. Close the generator when you leave it early, so that its threads end.
     """
     stop, begun, left = Event(), deque[tuple[S, Queue[Any]]](), iter(items)
 

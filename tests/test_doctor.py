@@ -72,3 +72,18 @@ def test_ffmpeg_may_be_absent_and_the_network_off(monkeypatch):
     table = findings()
     assert table.at["ffmpeg", "state"] == "absent"
     assert table.at["hub", "detail"].startswith("offline")
+
+
+def test_weights_that_are_here_are_hashed_and_others_named(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    monkeypatch.setattr(
+        doctor.weights,
+        "is_here",
+        lambda weights, revision: tmp_path if weights.endswith(("wavlm-base", "-plus")) else None,
+    )
+    table = findings()
+    row = table.loc["weights of wavlm-base"]
+    assert row["state"] == "ok" and row["detail"] == f"{tmp_path}, SHA-256 ba7816bf8f01"
+    row = table.loc["weights of wavlm-base-plus"]
+    assert row["state"] == "broken" and "a damaged or another file" in row["detail"]
+    assert "muq-large-msd-iter" in table.at["weights", "detail"] and table.at["weights", "state"] == "absent"

@@ -1,6 +1,7 @@
 """``mmmos features``: encoders, and the store of what they gave."""
 
 from pathlib import Path
+from typing import Literal
 
 from cyclopts import App
 
@@ -79,6 +80,8 @@ def extract(
     *inputs: str,
     store: Path = Path("features"),
     root: list[str] | None = None,
+    weights: str | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     device: str = "auto",
     jobs: int = 0,
     dry_run: bool = False,
@@ -90,26 +93,36 @@ def extract(
     Parameters
     ----------
     recipe
-        A feature recipe (name or .toml).
+        A feature recipe (name or .toml), or one encoder.
     inputs
         Manifests, folders, globs, or - for a list on stdin.
     store
         The store's folder.
     root
         A=B: read paths below A as below B; repeatable.
+    weights
+        Weights for one encoder: a hub id, a file or a folder.
+    precision
+        Of one encoder: float32 or bfloat16, which is another feature set.
+    device
+        Where encoders run: auto, cpu, cuda, cuda:1, mps.
     jobs
         Processes that decode and encode; 0 means one for each core when it takes long.
     dry_run
         Say how many clips are there and how many are missing.
     """
     from mmmos.features import extract as extraction
+    from mmmos.features.spec import EncoderRecipe
     from mmmos.manifest import read_manifest
 
+    encoders: extraction.Encoders = recipe
+    if weights or precision:
+        encoders = [EncoderRecipe(encoder=recipe, weights=weights, precision=precision)]
     clips = read_manifest(list(inputs), root=root, labels=False)
     if dry_run:
-        put_table(extraction.plan(clips, recipe, store=store))
+        put_table(extraction.plan(clips, encoders, store=store))
         return 0
-    features = extraction.extract(clips, recipe, store=store, device=device, jobs=jobs)
+    features = extraction.extract(clips, encoders, store=store, device=device, jobs=jobs)
     say(f"{len(features)} of {len(clips)} clips are in {shown_path(store)}/ ({', '.join(features.sets)}).")
     return say_rejected(features.rejected())
 

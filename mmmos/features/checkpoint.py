@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmmos.errors import SetupError, did_you_mean
+from mmmos.errors import SetupError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +33,7 @@ def read(path: Path, allow: Iterable[type] = ()) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise SetupError(f"{path} cannot be loaded: {_first_line(error)}. Fetch it again.") from None
+        raise SetupError(f"{path} cannot be loaded: {first_line(error)}. Fetch it again.") from None
     except Exception as error:
         raise SetupError(_refusal(path, error)) from None
     if not isinstance(found, dict):
@@ -128,7 +128,3 @@ def entry(found: Mapping[str, Any], name: str, source: Path, kind: type | tuple[
         wanted = " or ".join(k.__name__ for k in kinds)
         raise SetupError(f"The settings of {source} need {name} = a value of type {wanted}; got {value!r}.")
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

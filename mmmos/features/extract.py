@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from mmmos import audio, parallel, progress
-from mmmos.errors import Rejected, UsageError
+from mmmos import audio, parallel, progress, registry
+from mmmos.errors import Rejected, UnknownName, UsageError
 from mmmos.features import pooling, spec
 from mmmos.features.encoders import find_device
 from mmmos.features.shard import DamagedShard
@@ -21,7 +21,7 @@ from mmmos.features.store import FeatureSet, clip_key
 from mmmos.features.table import FeatureArray, Features
 from mmmos.features.work import Clip, Reason, Task, encode_chunk, feature_spec, load_encoders
 from mmmos.manifest import locate
-from mmmos.recipe import sentences
+from mmmos.recipe import names, sentences
 
 log = logging.getLogger("mmmos")
 
@@ -43,7 +43,7 @@ def extract(
 ) -> Features:
     """Embeddings of all clips under all encoders, computed once and read from the store after that.
 
-    ``clips``: a manifest. ``encoders``: a feature recipe (name, path or object) or a list of encoder names.
+    ``clips``: a manifest. ``encoders``: a feature recipe (name, path or object), an encoder's name, or a list of them.
     ``jobs``: processes that decode and encode (0: on a CPU one for each core when it takes long, elsewhere one).
     Clips that cannot be used are in ``status``.
     """
@@ -79,11 +79,16 @@ def plan(
 
 
 def resolve(encoders: Encoders, workspace: str | Path = ".") -> FeatureRecipe:
-    """A feature recipe from its name or path, or from a list of encoders."""
+    """A feature recipe from its name or path, from an encoder's name, or from a list of encoders."""
     if isinstance(encoders, FeatureRecipe):
         return encoders
     if isinstance(encoders, str):
-        return spec.read_recipe(encoders, str(workspace))
+        recipes, known = names("features", workspace), registry.names("encoders")
+        if encoders.endswith(".toml") or encoders in recipes:
+            return spec.read_recipe(encoders, str(workspace))
+        if encoders not in known and ".py:" not in encoders:
+            raise UnknownName("feature recipe or encoder", encoders, dict.fromkeys([*recipes, *known]))
+        encoders = [encoders]
     try:
         return FeatureRecipe(encoders=list(encoders))
     except ValidationError as error:

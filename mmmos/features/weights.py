@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mmmos.errors import SetupError, UsageError, did_you_mean
+from mmmos.errors import SetupError, UsageError, did_you_mean, first_line
 from mmmos.files import key_of, sha256_file
 
 # Of a hub repository that holds several formats, the safe one alone is fetched.
@@ -159,8 +159,7 @@ def _from_hub(repo: str, revision: str | None) -> Path:
             return path
         return Path(snapshot_download(repo, revision=revision, allow_patterns=_OTHER))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise SetupError(f"The weights {repo!r} cannot be fetched: {reason}. {advice}.") from None
+        raise SetupError(f"The weights {repo!r} cannot be fetched: {first_line(error)}. {advice}.") from None
 
 
 def _hub_parts(weights: str) -> tuple[str, str]:
@@ -190,8 +189,7 @@ def _hub_file(weights: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(*_hub_parts(weights), revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise SetupError(f"The weights {weights!r} cannot be fetched: {reason}. {advice}.") from None
+        raise SetupError(f"The weights {weights!r} cannot be fetched: {first_line(error)}. {advice}.") from None
 
 
 def _release_folder(url: str) -> Path:

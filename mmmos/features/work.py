@@ -6,6 +6,7 @@ Decoding and resampling run in threads ahead of the encoders; a file of any leng
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -64,8 +65,9 @@ def encode_chunk(task: Task) -> dict[str, Reason]:
     desks = [_Desk(task, number, loaded[number]) for number in range(len(loaded))]
     threads = 1 if task.device == "cpu" else parallel.cores()
     vanished: dict[str, Reason] = {}
-    with encoding.one_thread(task.device):
-        for clip, pieces in parallel.ahead(partial(_pieces, desks), task.clips, threads=threads):
+    decoded = parallel.ahead(partial(_pieces, desks), task.clips, threads=threads)
+    with encoding.one_thread(task.device), closing(decoded):
+        for clip, pieces in decoded:
             involved = [desk for desk in desks if clip.key in desk.lacking]
             try:
                 for desk, start, wave in _shown(pieces, clip, involved):

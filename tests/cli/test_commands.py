@@ -1,8 +1,14 @@
 """Every command works on a tiny workspace: data on stdout, everything else on stderr."""
 
 import json
+import os
+import signal
+import socket
+from pathlib import Path
 
 import pytest
+
+from mmmos import cli, progress
 
 
 @pytest.mark.parametrize(
@@ -98,3 +104,67 @@ def test_help_names_every_command(command):
     assert all(
         name in out for name in ("run", "init", "demo", "doctor", "evaluate", "features", "ensembles", "submissions")
     )
+
+
+TINY = Path(__file__).parents[1] / "data" / "wavlm_tiny"
+
+
+def test_one_encoder_runs_by_name_with_weights_of_its_own(command, tmp_path):
+    line = ["features", "extract", "wavlm", "dev.csv", "--weights", TINY, "--store", tmp_path / "store"]
+    code, _, err = command(*line)
+    assert code == 0 and "10 of 10 clips" in err and "(wavlm)" in err
+    code, _, err = command(*line, "--precision", "bfloat16", "--jobs", "1")
+    assert code == 0 and len(list((tmp_path / "store").iterdir())) == 2
+
+
+def test_fetching_what_is_here_says_where_and_what_it_is(command):
+    code, out, err = command("features", "fetch", "melstats", TINY)
+    assert (code, out) == (0, "")
+    assert "melstats has no weights of its own" in err and f"{TINY}: {TINY}" in err and "SHA-256 " in err
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """The host names and addresses that something tried to reach."""
+    tried = []
+
+    def refuse(*arguments, **_):
+        tried.append(arguments)
+        raise OSError("the guard let nothing out")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (f"features extract wavlm dev.csv --weights {TINY} --jobs 1", 0),
+        ("features extract wavlm-large dev.csv", 5),
+        ("features extract beats-iter3 dev.csv", 5),
+        ("features extract m2d-clap-as-ft dev.csv", 5),
+        ("features extract mmmos dev.csv", 5),
+        ("features fetch wavlm-base", 5),
+        ("features fetch m2d-clap", 5),
+        ("features fetch hf://owner/name/file.pt", 5),
+        ("features list", 0),
+        ("doctor", 0),
+    ],
+)
+def test_offline_no_socket_is_opened(command, workspace, monkeypatch, guarded, tmp_path, line, code):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    store = ["--store", str(tmp_path / "store")] if "extract" in line else []
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*line.split(), *store, "--offline"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        progress.show(False)
+        os.environ.pop("HF_HUB_OFFLINE", None)
+    assert ended.value.code == code and guarded == []

@@ -1,6 +1,9 @@
 """Encoders by name: every card is complete, every mistake is a sentence."""
 
+from pathlib import Path
+
 import pytest
+import torch
 
 from mmmos.errors import UnknownName, UsageError
 from mmmos.features.encoders import Encoder, cards, encoder, find_device
@@ -45,3 +48,17 @@ def test_a_licence_that_forbids_commerce_is_said_once(make_fake, caplog):
         encoder(fake.name, device="cpu")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "may not be used commercially (for no use at all)" in caplog.text
+
+
+def test_what_the_process_allows_of_precision_changes_no_number():
+    torch.manual_seed(0)
+    wave, tiny = torch.rand(1, 32_000) - 0.5, Path(__file__).parents[1] / "data" / "wavlm_tiny"
+    loaded, allowed = encoder("wavlm", weights=str(tiny), device="cpu"), torch.backends.mkldnn.matmul
+    before, states = allowed.fp32_precision, loaded.encode(wave)
+    try:
+        allowed.fp32_precision = "bf16"
+        assert torch.equal(loaded.encode(wave), states)
+        assert allowed.fp32_precision == "bf16"
+    finally:
+        allowed.fp32_precision = before
+    assert not loaded.encode(wave).requires_grad

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmmos.errors import SetupError, UsageError
 from mmmos.features import weights as files
@@ -88,14 +88,17 @@ def dtype_of(precision: str) -> "dtype":
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Inference without gradients and without TF32, which would cost a float32 convolution half of its digits."""
+    """Inference without gradients, float32 with all its digits whatever the process allows (TF32, bfloat16 products)."""
     import torch
 
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    backends: Any = torch.backends
+    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    before = [operation.fp32_precision for operation in operations]
     try:
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         with torch.inference_mode():
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.backends.cuda.matmul.allow_tf32 = products
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmmos.errors import SetupError, UsageError
+from mmmos.errors import SetupError, UsageError, first_line
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
-from mmmos.features.encoders.transformers_inputs import Front, Windows, open_front, reason
+from mmmos.features.encoders.transformers_inputs import Front, Windows, open_front
 from mmmos.features.encoders.transformers_model import open_config, open_encoder, quiet, without
 from mmmos.features.spec import EncoderSpec
 from mmmos.files import key_of
@@ -53,7 +53,8 @@ class TransformersEncoder:
         inputs = self._front.inputs(waves.to(self._device, torch.float32))
         dtype = dtype_of(self.spec.precision)
         cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
-        with _watched(self._model, self._blocks) as seen:
+        # Some versions draw a random number for each block, though they drop none in use.
+        with _watched(self._model, self._blocks) as seen, torch.random.fork_rng(devices=[]):
             self._model(**cast)
         states = {str(index): state for index, state in enumerate(seen.raw)}
         if seen.final is not None:
@@ -120,7 +121,7 @@ class TransformersEncoder:
         except Exception as error:
             raise SetupError(
                 f"The model in {self.spec.weights} does not run on what its feature extractor makes of {samples}"
-                f" samples: {reason(error)}."
+                f" samples: {first_line(error)}."
             ) from None
         if not sound:
             raise SetupError(f"The model in {self.spec.weights} gives states that are not finite for noise.")
@@ -216,6 +217,7 @@ WHISPER_SMALL = replace(
     minimum=320,
     weights="openai/whisper-small",
     revision="973afd24965f72e36ca33b3055d56a652f456b4d",
+    sha256="1d7734884874f1a1513ed9aa760a4f8e97aaa02fd6d93a3a85d27b2ae9ca596b",
 )
 
 WHISPER_LARGE_V3 = replace(
@@ -225,6 +227,7 @@ WHISPER_LARGE_V3 = replace(
     dim=1280,
     weights="openai/whisper-large-v3",
     revision="06f233fe06e710322aca913c1bc4249a0d71fce1",
+    sha256="a8e94b85976e5864ba3e9525c7e6c83b2a1eca42d4b797a0c7c24d778e40fd95",
 )
 
 AST_AUDIOSET = replace(
@@ -237,6 +240,7 @@ AST_AUDIOSET = replace(
     minimum=1600,
     weights="MIT/ast-finetuned-audioset-10-10-0.4593",
     revision="f826b80d28226b62986cc218e5cec390b1096902",
+    sha256="ae0c1e2ad4e1381d851fa9bf298ba13ebc9c5a914cdee2dbe427a6583869924d",
 )
 
 CLAP_HTSAT_UNFUSED = replace(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmmos.errors import SetupError, UsageError
+from mmmos.errors import SetupError, UsageError, first_line
 from mmmos.features import checkpoint
 from mmmos.features.encoders.wavlm import normalised
 
@@ -134,7 +134,7 @@ def open_front(folder: Path, config: Any) -> tuple[Front, Settings]:
     try:
         return _front(name, settings or {}, config), settings or {}
     except Exception as error:
-        raise SetupError(f"The feature extractor in {folder} cannot be made: {reason(error)}.") from None
+        raise SetupError(f"The feature extractor in {folder} cannot be made: {first_line(error)}.") from None
 
 
 def _front(name: str, settings: Settings, config: Any) -> Front:
@@ -200,8 +200,3 @@ _GRIDS: dict[str, Callable[[Any, Any], Grid]] = {
     "ASTFeatureExtractor": _spectrogram_transformer,
     "ClapFeatureExtractor": _hierarchical,
 }
-
-
-def reason(error: Exception) -> str:
-    """What an error of the library says, in a line without its last full stop."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmmos.errors import SetupError
+from mmmos.errors import SetupError, first_line
 from mmmos.features import checkpoint
-from mmmos.features.encoders.transformers_inputs import reason
 from mmmos.features.weights import weights_files
 
 # Entries that say who wrote a file, and change no number.
@@ -52,7 +51,7 @@ def open_config(folder: Path) -> tuple[Any, dict[str, Any]]:
         with quiet():
             config = transformers.CONFIG_MAPPING[kind].from_dict(settings)
     except Exception as error:
-        raise SetupError(f"{path} cannot be used: {reason(error)}.") from None
+        raise SetupError(f"{path} cannot be used: {first_line(error)}.") from None
     if type(config) not in transformers.MODEL_MAPPING:
         raise SetupError(f"{path} is of a part of a model ({kind!r}), which transformers does not load on its own.")
     return config, settings
@@ -84,7 +83,7 @@ def open_encoder(folder: Path, config: Any) -> Any:
     except Exception as error:
         for file in weights_files(folder):
             checkpoint.read(file)  # says it better when the file itself is at fault
-        raise SetupError(f"The weights in {folder} cannot be loaded: {reason(error)}.") from None
+        raise SetupError(f"The weights in {folder} cannot be loaded: {first_line(error)}.") from None
     name, encoder = _find(model, folder)
     _check(info, name, encoder, model.base_model_prefix, folder)
     frozen: nn.Module = encoder.eval().requires_grad_(False)
