@@ -1,6 +1,7 @@
 """What a plug-in must pass. ``check_encoder`` holds any encoder, ours or another's, to the promises of the store."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from inspect import getdoc
@@ -192,6 +193,15 @@ def order_does_not_matter(subject: _Subject) -> None:
         subject.same(alone, backwards[key], tolerance, f"{len(signal)} samples among others in reverse order")
 
 
+def threads_do_not_matter(subject: _Subject) -> None:
+    """Waves encoded at once in several threads have the states that they have one after the other."""
+    waves = [subject.noise(seed=seed) for seed in range(8)]
+    wanted, tolerance = [subject.states(wave) for wave in waves], 0 if subject.device == "cpu" else GPU_TOLERANCE
+    with encoding.threads(subject.device, 4), ThreadPoolExecutor(4) as pool:
+        for one, other in zip(wanted, pool.map(subject.states, waves), strict=True):
+            subject.same(one, other, tolerance, "in one of four threads")
+
+
 def the_shortest_input_gives_a_frame(subject: _Subject) -> None:
     """``spec.minimum`` samples give a frame; a signal of one sample is filled up to them."""
     minimum = subject.spec.minimum
@@ -251,6 +261,7 @@ CHECKS: tuple[Callable[[_Subject], None], ...] = (
     loading_again_gives_the_same_encoder,
     neighbours_do_not_matter,
     order_does_not_matter,
+    threads_do_not_matter,
     the_shortest_input_gives_a_frame,
     long_input_is_cut_into_windows,
     the_process_is_left_as_it_was,

@@ -1,5 +1,6 @@
 """check_encoder: sound encoders pass, each kind of broken one is caught and named."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -119,7 +120,17 @@ class TiresInTheLongRun(Sound):
         return super().encode(waves) * (1 if self.calls < 100 else 0.5)
 
 
+class KeepsItsInput(Sound):
+    """Right in one thread."""
+
+    def encode(self, waves):
+        self.waves = waves
+        time.sleep(0.002)
+        return super().encode(self.waves)
+
+
 BROKEN = {
+    KeepsItsInput: "threads_do_not_matter: in one of four threads: numbers differ",
     AveragesTheBatch: "neighbours_do_not_matter: at place 0 of a batch of 4: numbers differ",
     ScalesByTheLoudestNeighbour: "neighbours_do_not_matter",
     DependsOnThePlace: "neighbours_do_not_matter: at place 1",

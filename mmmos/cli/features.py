@@ -107,7 +107,7 @@ def extract(
     device
         Where encoders run: auto, cpu, cuda, cuda:1, mps.
     jobs
-        Processes that decode and encode; 0 means one for each core when it takes long.
+        Processes that decode and encode; 0 means this one, with a thread on each core.
     dry_run
         Say how many clips are there and how many are missing.
     """

@@ -1,11 +1,12 @@
 """Windows to rows: encode, pool, collect by clip.
 
-On a CPU windows are encoded one at a time and in one thread, so that the numbers are the same bits whatever the
-neighbours, the number of processes and the number of cores; elsewhere windows of equal length share a batch.
+On a CPU each window is encoded by itself in one thread, so that its numbers are the same bits whatever the neighbours
+and the number of threads, processes and cores; elsewhere windows of equal length share a batch.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +24,17 @@ Array = NDArray[np.float32]
 
 BATCH = 16
 
+# Key of the clip, first sample, samples.
+Window = tuple[str, int, Array]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Threads that encode, and how many there are."""
+
+    threads: ThreadPoolExecutor
+    count: int
+
 
 @dataclass
 class _Clip:
@@ -35,14 +47,19 @@ class _Clip:
 
 
 class Bench:
-    """Encodes the windows of many clips with one encoder; a clip is finished once its last window is encoded."""
+    """Encodes the windows of many clips with one encoder; a clip is finished once its last window is encoded.
 
-    def __init__(self, spec: FeatureSpec, encoder: Encoder, device: str) -> None:
+    With a ``pool`` of threads several batches are encoded at once.
+    """
+
+    def __init__(self, spec: FeatureSpec, encoder: Encoder, device: str, pool: Pool | None = None) -> None:
         self.spec = spec
         self._encoder = encoder
         self._batch = 1 if device == "cpu" else BATCH
+        self._pool = pool
         self._clips: dict[str, _Clip] = defaultdict(_Clip)
-        self._waiting: dict[int, list[tuple[str, int, Array]]] = defaultdict(list)
+        self._waiting: dict[int, list[Window]] = defaultdict(list)
+        self._running: deque[tuple[list[Window], Future[tuple[Array, int]]]] = deque()
 
     def add(self, key: str, start: int, wave: Array) -> None:
         """Take a window of a clip (its first sample, its samples at the encoder's rate) and encode it in time."""
@@ -63,9 +80,10 @@ class Bench:
             self._waiting[length] = [window for window in group if window[0] != key]
 
     def flush(self) -> None:
-        """Encode what waits for a fuller batch."""
+        """Encode what waits for a fuller batch, to the end."""
         for length in list(self._waiting):
             self._encode(length)
+        self._take(0)
 
     def finished(self) -> dict[str, ClipRows | None]:
         """Rows of the clips that are finished, by key, handed over once; None for one whose vectors are not sound."""
@@ -76,9 +94,24 @@ class Bench:
         group = self._waiting.pop(length)
         if not group:
             return
-        means, frames = self._means(np.stack([audio.pad(wave, length) for _, _, wave in group]))
+        waves = np.stack([audio.pad(wave, length) for _, _, wave in group])
+        if self._pool is None:
+            self._keep(group, *self._means(waves))
+        else:
+            self._running.append((group, self._pool.threads.submit(self._means, waves)))
+            self._take(2 * self._pool.count)
+
+    def _take(self, most: int) -> None:
+        """Keep what the threads have done, in order, until no more than ``most`` batches are under way."""
+        while self._running and (len(self._running) > most or self._running[0][1].done()):
+            group, batch = self._running.popleft()
+            self._keep(group, *batch.result())
+
+    def _keep(self, group: list[Window], means: Array, frames: int) -> None:
         for (key, start, wave), raw in zip(group, means, strict=True):
-            clip = self._clips[key]
+            clip = self._clips.get(key)
+            if clip is None:
+                continue
             clip.waiting -= 1
             if pooling.is_sound(raw):
                 clip.rows[start] = (start + len(wave), *pooling.split(raw, self.spec.dtype), frames)
@@ -117,7 +150,7 @@ def encode(
 ) -> dict[str, ClipRows | None]:
     """Window rows of whole signals (by key, at the encoder's rate); None for one whose vectors are not sound."""
     bench = Bench(spec, encoder, device)
-    with one_thread(device):
+    with threads(device):
         for key, signal in signals.items():
             for start, wave in cutter(spec).push(signal, last=True):
                 bench.add(key, start, wave)
@@ -128,13 +161,20 @@ def encode(
 
 
 @contextmanager
-def one_thread(device: str) -> Iterator[None]:
-    """On a CPU let torch use one thread inside, for sums in another order are other numbers."""
+def threads(device: str, count: int = 1) -> Iterator[Pool | None]:
+    """A pool of threads for a CPU, in each of which torch uses one thread: sums in another order are other numbers.
+
+    None where one thread will do.
+    """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else before)
     try:
-        yield
+        if device != "cpu" or count <= 1:
+            yield None
+            return
+        with ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode") as pool:
+            yield Pool(pool, count)
     finally:
         torch.set_num_threads(before)

@@ -44,12 +44,11 @@ def extract(
     """Embeddings of all clips under all encoders, computed once and read from the store after that.
 
     ``clips``: a manifest. ``encoders``: a feature recipe (name, path or object), an encoder's name, or a list of them.
-    ``jobs``: processes that decode and encode (0: on a CPU one for each core when it takes long, elsewhere one).
+    ``jobs``: processes that decode and encode, 0 for this one with a thread on each core; the numbers are the same.
     Clips that cannot be used are in ``status``.
     """
     recipe = resolve(encoders, workspace)
     device = find_device(device)
-    jobs = 1 if jobs == 0 and device != "cpu" else jobs
     found, rejected = _find(clips)
     wanted = {clip.key: clip for clip in found.values()}
     arrays: dict[str, FeatureArray] = {}
@@ -168,13 +167,14 @@ def _complete(
             clips=chunk,
             store=str(sets[0].store),
             device=device,
+            threads=1 if jobs else parallel.cores(),
             progress=progress.is_shown(),
         )
         for chunk in chunks
     ]
     vanished: dict[str, Reason] = {}
     label = f"{', '.join(each.spec.name for each in sets)}: {CHUNK} clips each"
-    for some in progress.track(parallel.map(encode_chunk, tasks, jobs=jobs), len(tasks), label):
+    for some in progress.track(parallel.map(encode_chunk, tasks, jobs=jobs or 1), len(tasks), label):
         vanished |= some
     for each in sets:
         each.refresh()

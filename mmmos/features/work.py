@@ -46,7 +46,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Task:
-    """Clips, and for each encoder its table, the fingerprint of its feature set and the keys that it lacks."""
+    """Clips, and for each encoder its table, the fingerprint of its feature set and the keys that it lacks.
+
+    ``threads`` encode on a CPU; elsewhere they decode.
+    """
 
     tables: tuple[EncoderRecipe, ...]
     fingerprints: tuple[str, ...]
@@ -54,6 +57,7 @@ class Task:
     clips: tuple[Clip, ...]
     store: str
     device: str
+    threads: int = 1
     progress: bool = False
 
 
@@ -61,43 +65,48 @@ def encode_chunk(task: Task) -> dict[str, Reason]:
     """Carry out a task. Returns (reason, detail) of the clips to be tried again, by key."""
     if parent_process() is not None:
         progress.show(task.progress, lines=True)
-    loaded = load_encoders(task.tables, task.device)
-    desks = [_Desk(task, number, loaded[number]) for number in range(len(loaded))]
-    threads = 1 if task.device == "cpu" else parallel.cores()
     vanished: dict[str, Reason] = {}
-    decoded = parallel.ahead(partial(_pieces, desks), task.clips, threads=threads)
-    with encoding.one_thread(task.device), closing(decoded):
-        for clip, pieces in decoded:
-            involved = [desk for desk in desks if clip.key in desk.lacking]
-            try:
-                for desk, start, wave in _shown(pieces, clip, involved):
-                    desk.bench.add(clip.key, start, wave)
-            except Rejected as error:
-                if error.reason in TRANSIENT:
-                    vanished[clip.key] = error.reason, error.detail
-                for desk in involved:
-                    desk.reject(clip.key, error)
-            else:
-                for desk in involved:
-                    desk.bench.complete(clip.key)
-            for desk in desks:
-                desk.collect()
-        for desk in desks:
-            desk.bench.flush()
-            desk.collect(last=True)
+    with encoding.threads(task.device, task.threads) as pool:
+        loaded = load_encoders(task.tables, task.device)
+        desks = [_Desk(task, number, each, pool) for number, each in enumerate(loaded)]
+        decoded = parallel.ahead(partial(_pieces, desks), task.clips, threads=1 if pool else task.threads)
+        with closing(decoded):
+            _encode(decoded, desks, vanished)
     return vanished
+
+
+def _encode(decoded: "Decoded", desks: Sequence["_Desk"], vanished: dict[str, Reason]) -> None:
+    """Feed the desks; the clips to be tried again are added to ``vanished``."""
+    for clip, pieces in decoded:
+        involved = [desk for desk in desks if clip.key in desk.lacking]
+        try:
+            for desk, start, wave in _shown(pieces, clip, involved):
+                desk.bench.add(clip.key, start, wave)
+        except Rejected as error:
+            if error.reason in TRANSIENT:
+                vanished[clip.key] = error.reason, error.detail
+            for desk in involved:
+                desk.reject(clip.key, error)
+        else:
+            for desk in involved:
+                desk.bench.complete(clip.key)
+        for desk in desks:
+            desk.collect()
+    for desk in desks:
+        desk.bench.flush()
+        desk.collect(last=True)
 
 
 class _Desk:
     """One encoder's part of a task: what it lacks, encodes and stores."""
 
-    def __init__(self, task: Task, number: int, loaded: Encoder) -> None:
+    def __init__(self, task: Task, number: int, loaded: Encoder, pool: encoding.Pool | None) -> None:
         self.spec = feature_spec(task.tables[number], loaded)
         if self.spec.fingerprint != task.fingerprints[number]:
             name = task.tables[number].encoder
             raise StoreError(f"The weights of {name!r} changed while they were in use. Start again.")
         self.lacking = task.lacking[number]
-        self.bench = encoding.Bench(self.spec, loaded, task.device)
+        self.bench = encoding.Bench(self.spec, loaded, task.device, pool)
         self._store = task.store
         self._done: list[ClipRows] = []
         self._rejected: dict[str, Reason] = {}
@@ -121,6 +130,7 @@ class _Desk:
 
 
 Piece = tuple[_Desk, int, audio.Samples]
+Decoded = Iterator[tuple[Clip, Iterator[Piece]]]
 
 
 def _pieces(desks: Sequence[_Desk], clip: Clip) -> Iterator[Piece]:

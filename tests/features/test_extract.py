@@ -168,7 +168,7 @@ def test_mistakes_in_a_call_are_sentences(fake, make_clips, store, tmp_path):
     clips = make_clips(1)
     with pytest.raises(UnknownName, match="Did you mean 'melstats'"):
         extract(clips, ["melstat"], store=store)
-    with pytest.raises(UnknownName, match="feature recipe 'melstast'"):
+    with pytest.raises(UnknownName, match="feature recipe or encoder 'melstast'"):
         extract(clips, "melstast", store=store)
     with pytest.raises(UsageError, match="two feature sets are called 'melstats'"):
         extract(clips, ["melstats", "melstats"], store=store)

@@ -45,6 +45,25 @@ def test_each_clip_is_decoded_once_for_all_encoders_of_a_recipe(make_fake, make_
         np.testing.assert_array_equal(alone[plugin.path.stem].raw, features[plugin.path.stem].raw)
 
 
+@pytest.mark.parametrize("jobs", [0, 1, 2])
+def test_threads_and_processes_give_the_same_bits(make_clips, store, jobs, monkeypatch):
+    monkeypatch.setattr(work.parallel, "cores", lambda: 3)
+    monkeypatch.setattr(extraction, "CHUNK", 3)
+    clips = make_clips(7, seconds=1.7, rate=16_000)
+    alone = [extract(clips.iloc[[row]], ["melstats"], store=store / "alone", device="cpu", jobs=1) for row in range(7)]
+    together = extract(clips, ["melstats"], store=store / "together", device="cpu", jobs=jobs)
+    np.testing.assert_array_equal(together["melstats"].raw, [one["melstats"].raw[0] for one in alone])
+
+
+def test_an_error_in_a_thread_ends_the_run_and_keeps_what_is_stored(make_fake, make_clips, store, monkeypatch):
+    monkeypatch.setattr(work.parallel, "cores", lambda: 3)
+    monkeypatch.setattr(extraction, "CHUNK", 2)
+    fake = make_fake(scale="(2 if len(CALLS.read_text().split()) < 4 else 1 / 0)")
+    with pytest.raises(ZeroDivisionError):
+        extract(make_clips(6), recipe(fake), store=store, device="cpu")
+    assert extraction.plan(make_clips(6), recipe(fake), store=store)["stored"].tolist() == [2]
+
+
 def test_an_encoder_that_joins_later_computes_its_own_part_alone(make_fake, make_clips, store, decoded):
     one, other, clips = make_fake("one"), make_fake("other"), make_clips(3)
     extract(clips.head(2), recipe(one), store=store, device="cpu")
@@ -89,9 +108,7 @@ def test_equal_lengths_of_all_clips_share_batches_where_that_pays(make_fake, mak
     batches = []
     with pytest.MonkeyPatch.context() as patch:
         bench = work.encoding.Bench
-        patch.setattr(
-            work.encoding, "Bench", lambda spec, loaded, device: Spy(bench(spec, loaded, "elsewhere"), batches)
-        )
+        patch.setattr(work.encoding, "Bench", lambda spec, loaded, *_: Spy(bench(spec, loaded, "elsewhere"), batches))
         shared = extract(clips, recipe(fake, window=0.2), store=store.with_name("shared"), device="cpu")
     assert sorted(batches) == [5, 10]
     np.testing.assert_allclose(shared["fake"].raw, one_by_one["fake"].raw, rtol=1e-5)

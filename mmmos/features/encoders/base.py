@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmmos.errors import SetupError, UsageError
@@ -18,7 +19,10 @@ PRECISIONS = ("float32", "bfloat16")
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A frozen encoder. A waveform's states never depend on the other waveforms of its batch."""
+    """A frozen encoder. A waveform's states never depend on the other waveforms of its batch.
+
+    Several threads may call ``encode`` at once.
+    """
 
     spec: EncoderSpec
 
@@ -86,19 +90,34 @@ def dtype_of(precision: str) -> "dtype":
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+_lock = Lock()
+_inside = 0
+_before: list[str] = []
+
+
 @contextmanager
 def exact() -> Iterator[None]:
-    """Inference without gradients, float32 with all its digits whatever the process allows (TF32, bfloat16 products)."""
+    """Inference without gradients, and float32 with all its digits whatever the process allows (TF32, bfloat16).
+
+    Threads may be inside at once; what the process allows is restored by the last of them.
+    """
     import torch
 
+    global _inside
     backends: Any = torch.backends
     operations = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    before = [operation.fp32_precision for operation in operations]
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _before[:] = [operation.fp32_precision for operation in operations]
+            for operation in operations:
+                operation.fp32_precision = "ieee"
     try:
-        for operation in operations:
-            operation.fp32_precision = "ieee"
         with torch.inference_mode():
             yield
     finally:
-        for operation, precision in zip(operations, before, strict=True):
-            operation.fp32_precision = precision
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for operation, precision in zip(operations, _before, strict=True):
+                    operation.fp32_precision = precision

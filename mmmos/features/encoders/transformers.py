@@ -5,9 +5,8 @@ output of the last block its output is one more layer, "final". Of hierarchical 
 different widths, the layers with the shape of the last one are kept.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import local
 from typing import Any
 
 import torch
@@ -37,7 +36,7 @@ class TransformersEncoder:
 
     def __init__(self, model: nn.Module, front: Front, spec: EncoderSpec, device: str) -> None:
         self._model = model.to(device, dtype_of(spec.precision))
-        self._blocks = _blocks(model)
+        self._watch = _Watch(model)
         self._front, self._device = front, device
         self.spec = spec
         with quiet():
@@ -54,7 +53,8 @@ class TransformersEncoder:
         dtype = dtype_of(self.spec.precision)
         cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
         # Some versions draw a random number for each block, though they drop none in use.
-        with _watched(self._model, self._blocks) as seen, torch.random.fork_rng(devices=[]):
+        seen = self._watch.begin()
+        with torch.random.fork_rng(devices=[]):
             self._model(**cast)
         states = {str(index): state for index, state in enumerate(seen.raw)}
         if seen.final is not None:
@@ -140,31 +140,34 @@ def _blocks(model: nn.Module) -> nn.ModuleList:
     return max(lists, key=lambda blocks: sum(weight.numel() for weight in blocks.parameters()))
 
 
-@contextmanager
-def _watched(model: nn.Module, blocks: nn.ModuleList) -> Iterator[_Seen]:
-    """What goes through the blocks while the model runs."""
-    seen = _Seen()
+class _Watch:
+    """Hooks that note what goes through the blocks, for each thread that runs the model by itself."""
 
-    def enter(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.raw.append(args[0] if args else named["hidden_states"])
+    def __init__(self, model: nn.Module) -> None:
+        self._local, blocks = local(), _blocks(model)
+        self._count, inside = len(blocks), set(blocks.modules())
+        blocks[0].register_forward_pre_hook(self._enter, with_kwargs=True)
+        for block in blocks:
+            block.register_forward_hook(self._leave)
+        for module in model.modules():
+            if module not in inside and "Norm" in type(module).__name__:
+                module.register_forward_hook(self._normed)
 
-    def leave(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        seen.raw.append(output if isinstance(output, Tensor) else output[0])
+    def begin(self) -> _Seen:
+        """What will be seen from here on in this thread."""
+        self._local.seen = _Seen()
+        return self._local.seen
 
-    def normed(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if len(seen.raw) == len(blocks) + 1 and args and args[0] is seen.raw[-1]:
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._local.seen.raw.append(args[0] if args else named["hidden_states"])
+
+    def _leave(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        self._local.seen.raw.append(output if isinstance(output, Tensor) else output[0])
+
+    def _normed(self, _: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        seen = self._local.seen
+        if len(seen.raw) == self._count + 1 and args and args[0] is seen.raw[-1]:
             seen.final = output
-
-    inside = set(blocks.modules())
-    norms = [module for module in model.modules() if module not in inside and "Norm" in type(module).__name__]
-    handles = [blocks[0].register_forward_pre_hook(enter, with_kwargs=True)]
-    handles += [block.register_forward_hook(leave) for block in blocks]
-    handles += [norm.register_forward_hook(normed) for norm in norms]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def load(
