@@ -81,7 +81,7 @@ def work(monkeypatch):
         monkeypatch.setattr(module, name, counted)
 
     count(training, "fit", "trained")
-    count(extraction, "_encode_chunk", "encoded")
+    count(extraction, "encode_chunk", "encoded")
     return counts
 
 
