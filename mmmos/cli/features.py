@@ -23,9 +23,9 @@ def list_encoders(*, json: bool = False) -> int:
     rows = [
         {
             "encoder": card.name,
-            "weights": card.weights or ("none" if card.layers else "yours"),
-            "revision": card.revision[:8],
-            "sha256": card.sha256[:8],
+            "weights": card.weights if json else _short(card.weights) or ("none" if card.dim else "yours"),
+            "revision": card.revision if json else card.revision[:8],
+            "sha256": card.sha256 if json else card.sha256[:8],
             "licence": card.licence,
             "rate_Hz": card.rate,
             "layers": card.layers or None,
@@ -37,6 +37,13 @@ def list_encoders(*, json: bool = False) -> int:
     ]
     put_table(pd.DataFrame(rows).astype({"layers": "Int64", "dim": "Int64"}), as_json=json, decimals=0)
     return 0
+
+
+def _short(weights: str) -> str:
+    """Weights for a table: of a file of the hub its repository, of a release its tag."""
+    if weights.startswith("https://"):
+        return f"release {weights.split('/')[-2]}"
+    return "/".join(weights.removeprefix("hf://").split("/")[:2])
 
 
 @app.command

@@ -123,6 +123,13 @@ def test_fetching_what_is_here_says_where_and_what_it_is(command):
     assert "melstats has no weights of its own" in err and f"{TINY}: {TINY}" in err and "SHA-256 " in err
 
 
+def test_the_list_of_encoders_fits_a_wide_terminal_and_is_whole_as_json(command):
+    _, out, _ = command("features", "list")
+    assert max(map(len, out.splitlines())) <= 180 and "release v0.3.0" in out
+    rows = {row["encoder"]: row for row in json.loads(command("features", "list", "--json")[1])}
+    assert rows["m2d-clap-as-ft"]["weights"].startswith("https://") and len(rows["wavlm-large"]["revision"]) == 40
+
+
 @pytest.fixture
 def guarded(monkeypatch):
     """The host names and addresses that something tried to reach."""
