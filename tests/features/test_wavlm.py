@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from mmmos.errors import MmmosError, SetupError, UnknownName, UsageError
 from mmmos.features.encoders import encoder
 from mmmos.features.encoders.unilm import Shape, even_padding
-from mmmos.features.encoders.wavlm import Settings, conv_padding
 from mmmos.features.encoders.wavlm_layouts import parse_convolutions
+from mmmos.features.encoders.wavlm_model import Settings, conv_padding
 from mmmos.testing import check_encoder
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "encoders"

@@ -19,8 +19,9 @@ from mmmos.features import checkpoint, weights
 from mmmos.features.checkpoint import entry
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
 from mmmos.features.encoders.unilm import ACTIVATIONS, even_padding
-from mmmos.features.encoders.wavlm import RATE, Network, Settings, frame_count, specified
+from mmmos.features.encoders.wavlm import specified
 from mmmos.features.encoders.wavlm_layouts import from_weights
+from mmmos.features.encoders.wavlm_model import RATE, Network, Settings, frame_count
 from mmmos.features.spec import EncoderSpec
 from mmmos.files import key_of
 from mmmos.resampling import resample

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmmos.errors import SetupError, UsageError, first_line
 from mmmos.features import checkpoint
-from mmmos.features.encoders.wavlm import normalised
+from mmmos.features.encoders.wavlm_model import normalised
 
 Settings = dict[str, Any]
 

@@ -14,7 +14,7 @@ from mmmos.errors import SetupError
 from mmmos.features import checkpoint
 from mmmos.features.checkpoint import entry
 from mmmos.features.encoders.unilm import Shape, folded
-from mmmos.features.encoders.wavlm import Network, Settings
+from mmmos.features.encoders.wavlm_model import Network, Settings
 from mmmos.features.weights import weights_file
 
 # microsoft/unilm's name and transformers' name of the same tensor; {i} is a layer, * any rest.
