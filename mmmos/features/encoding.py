@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from mmmos.features.spec import FeatureSpec
 Array = NDArray[np.float32]
 
 BATCH = 16
+MERGED = 64
 
 # Key of the clip, first sample, samples.
 Window = tuple[str, int, Array]
@@ -36,14 +38,37 @@ class Pool:
     count: int
 
 
+# First and last sample, unit vectors, norms, number of frames of a window.
+Row = tuple[int, int, NDArray[np.floating], Array, int]
+
+
 @dataclass
 class _Clip:
-    """Rows of a clip so far, by first sample: (last sample, unit vectors, norms, frames)."""
+    """What is known of a clip so far; rows are merged in blocks, for thousands of small arrays splinter memory."""
 
-    rows: dict[int, tuple[int, NDArray[np.floating], Array, int]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    blocks: list[list[NDArray[Any]]] = field(default_factory=list)
     waiting: int = 0
     complete: bool = False
     sound: bool = True
+
+    def add(self, row: Row) -> None:
+        """Keep a window."""
+        self.rows.append(row)
+        if len(self.rows) == MERGED:
+            self._merge()
+
+    def columns(self) -> list[NDArray[Any]]:
+        """The parts of all rows, in the order of the windows."""
+        self._merge()
+        parts = [column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*self.blocks, strict=True)]
+        order = np.argsort(parts[0])
+        return parts if (order[1:] > order[:-1]).all() else [part[order] for part in parts]
+
+    def _merge(self) -> None:
+        if self.rows:
+            self.blocks.append([np.stack(part) for part in zip(*self.rows, strict=True)])
+            self.rows = []
 
 
 class Bench:
@@ -114,7 +139,7 @@ class Bench:
                 continue
             clip.waiting -= 1
             if pooling.is_sound(raw):
-                clip.rows[start] = (start + len(wave), *pooling.split(raw, self.spec.dtype), frames)
+                clip.add((start, start + len(wave), *pooling.split(raw, self.spec.dtype), frames))
             else:
                 clip.sound = False
 
@@ -133,10 +158,9 @@ class Bench:
     def _rows(self, key: str, clip: _Clip) -> ClipRows | None:
         if not clip.sound:
             return None
-        starts = sorted(clip.rows)
-        stops, unit, norm, frames = zip(*(clip.rows[start] for start in starts), strict=True)
-        span = np.array([starts, stops], dtype=np.float64).T / self.spec.encoder.rate
-        return ClipRows(key, np.stack(unit), np.stack(norm), np.array(frames, dtype=np.int32), span)
+        starts, stops, unit, norm, frames = clip.columns()
+        span = np.stack([starts, stops], axis=1) / self.spec.encoder.rate
+        return ClipRows(key, unit, norm, frames.astype(np.int32), span)
 
 
 def cutter(spec: FeatureSpec) -> audio.Windows:

@@ -29,9 +29,17 @@ def clip_means(unit: NDArray[np.floating], norm: Array, frames: NDArray[np.int32
     ``unit`` (rows, layers, dim), ``norm`` (rows, layers), ``frames`` (rows,), ``clip`` (rows,) numbers from 0 without
     gaps, ascending. Returns raw vectors (clips, layers, dim) float32.
     """
-    raw = unit.astype(np.float32) * norm[..., None]
     starts = np.flatnonzero(np.diff(clip, prepend=-1))
     if len(starts) == len(clip):
+        raw = unit.astype(np.float32)
+        raw *= norm[..., None]
         return raw
     weight = frames.astype(np.float64) / np.add.reduceat(frames.astype(np.float64), starts)[clip]
-    return np.add.reduceat(raw * weight[:, None, None], starts, axis=0).astype(np.float32)
+    means = np.empty((len(starts), *unit.shape[1:]), np.float32)
+    # Row by row: the windows of a file of ten hours take as much memory as a store of thousands of clips.
+    for number, rows in enumerate(np.split(np.arange(len(clip)), starts[1:])):
+        total = np.zeros(unit.shape[1:])
+        for row in rows:
+            total += unit[row].astype(np.float32) * norm[row][:, None] * weight[row]
+        means[number] = total
+    return means

@@ -95,7 +95,9 @@ def test_other_failures_are_sentences_and_tracebacks_only_with_debug(command, mo
 
 
 def start(workspace, *arguments):
-    line = [sys.executable, "-c", "from mmmos.cli import main; main()", *arguments]
+    # What runs in the background of a shell inherits a SIGINT that is ignored.
+    text = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mmmos.cli import main; main()"
+    line = [sys.executable, "-c", text, *arguments]
     return subprocess.Popen(line, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
