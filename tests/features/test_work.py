@@ -98,7 +98,7 @@ def test_blocks_of_any_size_give_the_same_numbers(make_fake, make_clips, store, 
 
 def test_rows_are_stored_before_they_pile_up(make_fake, make_clips, store, monkeypatch):
     monkeypatch.setattr(work, "SHARD_BYTES", 100)
-    extract(make_clips(3, seconds=1.0), recipe(make_fake(), window=0.1), store=store, device="cpu")
+    extract(make_clips(3, seconds=1.0), recipe(make_fake(), window=0.1), store=store, device="cpu", jobs=1)
     assert len(list(store.rglob("*.safetensors"))) == 3
 
 
