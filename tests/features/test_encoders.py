@@ -1,12 +1,14 @@
 """Encoders by name: every card is complete, every mistake is a sentence."""
 
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
 
 from mmmos.errors import UnknownName, UsageError
 from mmmos.features.encoders import Encoder, cards, encoder, find_device
+from mmmos.features.encoders.base import exact
 
 
 def test_every_card_says_what_a_user_must_know():
@@ -62,3 +64,27 @@ def test_what_the_process_allows_of_precision_changes_no_number():
     finally:
         allowed.fp32_precision = before
     assert not loaded.encode(wave).requires_grad
+
+
+def test_what_the_process_allows_is_restored_by_the_last_who_leaves():
+    allowed = torch.backends.mkldnn.matmul
+    before = allowed.fp32_precision
+    inside, left = Event(), Event()
+
+    def first():
+        with exact():
+            inside.set()
+            left.wait(10)
+
+    try:
+        allowed.fp32_precision = "bf16"
+        thread = Thread(target=first)
+        thread.start()
+        assert inside.wait(10)
+        with exact():
+            left.set()
+            thread.join()
+            assert allowed.fp32_precision == "ieee"
+        assert allowed.fp32_precision == "bf16"
+    finally:
+        allowed.fp32_precision = before

@@ -57,3 +57,15 @@ def test_windows_know_their_place_and_a_tail_too_short_for_the_encoder_is_left_o
     assert together["b"].frames.tolist() == [49, 49, 24]
     assert together["tail"].span.tolist() == [[0, 1]]
     assert together["short"].frames.tolist() == [1]
+
+
+@pytest.mark.parametrize("order", [range(7), [3, 0, 6, 1, 2, 5, 4]])
+def test_rows_come_in_the_order_of_the_windows_however_they_were_merged(monkeypatch, order):
+    monkeypatch.setattr(encoding, "MERGED", 3)
+    clip = encoding._Clip()
+    for start in order:
+        clip.add((start, start + 1, np.full((2, 3), start, np.float16), np.full(2, start, np.float32), 10 * start))
+    starts, stops, unit, norm, frames = clip.columns()
+    assert starts.tolist() == list(range(7)) and stops.tolist() == list(range(1, 8))
+    assert unit.shape == (7, 2, 3) and unit.dtype == np.float16 and (unit[:, 0, 0] == starts).all()
+    assert (norm[:, 1] == starts).all() and frames.tolist() == [0, 10, 20, 30, 40, 50, 60]

@@ -55,6 +55,11 @@ class EncoderCard:
     sha256: str = ""
     commercial: bool = True
 
+    def spec(self, **facts: Any) -> EncoderSpec:
+        """The spec that the card tells, with other facts in place of its own."""
+        names = ("name", "family", "rate", "layers", "dim", "hop", "minimum", "licence")
+        return EncoderSpec(**{name: getattr(self, name) for name in names} | facts)
+
 
 def located(card: EncoderCard, weights: str, revision: str, precision: str = "float32") -> tuple[Path, EncoderSpec]:
     """Where the weights are, fetched if need be, and a spec with their facts; the encoder fills in its dimensions.
@@ -67,14 +72,7 @@ def located(card: EncoderCard, weights: str, revision: str, precision: str = "fl
         raise UsageError(f"There is no precision {precision!r}; allowed are {' and '.join(PRECISIONS)}.")
     path = files.find(weights, revision)
     own = (weights, revision) == (card.weights, card.revision)
-    return path, EncoderSpec(
-        name=card.name,
-        family=card.family,
-        rate=card.rate,
-        layers=card.layers,
-        dim=card.dim,
-        hop=card.hop,
-        minimum=card.minimum,
+    return path, card.spec(
         licence=card.licence if weights == card.weights else "see the weights",
         weights=weights,
         revision=revision,

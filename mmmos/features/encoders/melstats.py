@@ -145,19 +145,7 @@ def _dct(size: int) -> Tensor:
 
 def load(card: EncoderCard, weights: str, revision: str, device: str) -> MelStats:
     """The encoder; it has no weights to load."""
-    return MelStats(
-        EncoderSpec(
-            name=card.name,
-            family=card.family,
-            rate=card.rate,
-            layers=card.layers,
-            dim=card.dim,
-            hop=card.hop,
-            minimum=card.minimum,
-            licence=card.licence,
-            layer_names=LAYERS,
-        )
-    )
+    return MelStats(card.spec(layer_names=LAYERS))
 
 
 MELSTATS = EncoderCard(
