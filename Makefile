@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
+SOAK ?= 20
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -12,12 +13,13 @@ DECLARED := setup.cfg pyproject.toml constraints.txt
 SHELVES := features ensembles submissions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check docs bench fix commands shelves clean
+.PHONY: help demo test lint check soak docs bench fix commands shelves clean
 
 help:
 	@echo "make demo     synthesize a small rated corpus and run the whole pipeline on it (demo/)"
 	@echo "make test     the tests"
 	@echo "make check    format, lint, types and tests"
+	@echo "make soak     the store and the decoder under kills, faults and damage, SOAK=20 times as often as in the tests"
 	@echo "make docs     the documentation, as docs/_build/index.html"
 	@echo "make bench    quick benchmarks against what people do today"
 	@echo "make fix      format, and mend what the linter can mend"
@@ -35,6 +37,9 @@ lint: $(VENV)/.test
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 check: lint test
+
+soak: $(VENV)/.test
+	@MMMOS_SOAK=$(SOAK) $(BIN)/pytest -n $(JOBS) --dist worksteal $(SOAKED) $(ARGS)
 
 docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build

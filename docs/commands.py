@@ -24,7 +24,7 @@ Data goes to stdout, everything else to stderr. {EPILOGUE}
 | 3 | finished, some inputs rejected |
 | 4 | bad input data |
 | 5 | environment: weights missing offline, no device |
-| 130, 143 | ended by a signal; the same command goes on from there |
+| 129, 130, 143 | ended by a signal; the same command goes on from there |
 """
 
 

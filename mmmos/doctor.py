@@ -93,7 +93,11 @@ def _decoder() -> Finding:
 
 def _ffmpeg() -> Finding:
     path = shutil.which("ffmpeg")
-    return "ffmpeg", "ok" if path else "absent", path or "only needed to convert m4a, aac, webm and video"
+    return (
+        "ffmpeg",
+        "ok" if path else "absent",
+        path or "only needed for m4a, aac, webm, wma and video; other audio is decoded without it",
+    )
 
 
 def _mixes() -> Iterator[Finding]:

@@ -1,11 +1,12 @@
 """Progress of anything that takes over two seconds: a bar in a terminal, a plain line every ten seconds elsewhere.
 
 All output goes to stderr. Libraries and tests are silent until ``show(True)``, which the command line calls.
+A stage that may be interrupted says with ``saved`` what would not be lost.
 """
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ _EVERY = 10.0
 _shown = False
 _in_lines = False
 _bars: Any = None
+_saved = ""
 
 
 def show(yes: bool, *, lines: bool = False) -> None:
@@ -29,17 +31,38 @@ def is_shown() -> bool:
     return _shown
 
 
-def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """The items, with progress shown while they pass."""
-    if not _shown:
-        yield from items
-    elif sys.stderr.isatty() and not _in_lines:
-        yield from _bar(items, total, label)
-    else:
-        yield from _lines(items, total, label)
+def saved(text: str) -> None:
+    """Keep a sentence of what is durable so far, for whoever interrupts the stage; "" when the stage ends."""
+    global _saved
+    _saved = text
 
 
-def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def what_is_saved() -> str:
+    """The last sentence given to ``saved``."""
+    return _saved
+
+
+def clear() -> None:
+    """Take the bars off the terminal and show its cursor again, from any thread; they stay away."""
+    if _bars is not None:
+        _bars.stop()
+
+
+def track(items: Iterable[T], total: int, label: str) -> Generator[T]:
+    """The items, with progress shown while they pass. Closed early, it closes the generator of the items."""
+    try:
+        if not _shown:
+            yield from items
+        elif sys.stderr.isatty() and not _in_lines:
+            yield from _bar(items, total, label)
+        else:
+            yield from _lines(items, total, label)
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+
+
+def _bar(items: Iterable[T], total: int, label: str) -> Generator[T]:
     started = time.monotonic()
     with _display() as bars:
         task = bars.add_task(label, total=total, visible=False)
@@ -52,7 +75,7 @@ def _bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
 
 
 @contextmanager
-def _display() -> Iterator[Any]:
+def _display() -> Generator[Any]:
     """The terminal's bars; a bar inside another one joins it."""
     global _bars
     if _bars is not None:
@@ -69,7 +92,7 @@ def _display() -> Iterator[Any]:
             _bars = None
 
 
-def _lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def _lines(items: Iterable[T], total: int, label: str) -> Generator[T]:
     last = time.monotonic() + _DELAY - _EVERY
     for done, item in enumerate(items, start=1):
         yield item

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mmmos import recipe, registry
+from mmmos import audio, recipe, registry
 from mmmos.challenge import Challenge
 from mmmos.ensembles.spec import EnsembleRecipe
 from mmmos.features.spec import FeatureRecipe
@@ -149,6 +149,11 @@ def test_commands_page_is_of_the_code():
 def test_everything_registered_is_described(kind, page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert not [name for name in registry.names(kind) if f"`{name}`" not in text]
+
+
+def test_every_reason_and_flag_is_described_in_its_own_words():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "audio.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted([*audio.REASONS, *audio.FLAGS])
 
 
 def test_every_page_is_in_the_contents():

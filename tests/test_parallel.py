@@ -1,14 +1,18 @@
 """One map: the same results in this process and in others."""
 
+import multiprocessing
 import os
+import signal
+import threading
 import time
+from contextlib import closing
 from operator import call
 
 import pytest
 
 from mmmos import parallel
 from mmmos.axes import axis
-from mmmos.errors import UnknownName, UsageError
+from mmmos.errors import SetupError, UnknownName, UsageError
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2])
@@ -87,3 +91,65 @@ def test_an_error_ahead_is_raised_where_its_item_is_read():
 
 def test_an_item_that_is_not_read_does_not_stop_the_others():
     assert [item for item, _ in parallel.ahead(count_to, [30, 2, 30], depth=2)] == [30, 2, 30]
+
+
+def workers():
+    return [child for child in multiprocessing.active_children() if type(child).__name__ == "LokyProcess"]
+
+
+def test_a_map_that_is_closed_early_kills_its_processes():
+    with closing(parallel.map(time.sleep, [0.0, *[60.0] * 9], jobs=2)) as results:
+        next(results)
+        assert workers()
+    assert not workers()
+    assert sorted(parallel.map(abs, [-1, -2], jobs=2)) == [1, 2]
+
+
+def test_a_map_that_is_read_to_the_end_keeps_its_processes_for_the_next():
+    first = set(parallel.map(call, [os.getpid] * 9, jobs=2))
+    assert first & set(parallel.map(call, [os.getpid] * 9, jobs=2))
+
+
+def test_a_process_that_is_killed_is_a_sentence_not_a_hang():
+    with pytest.raises(SetupError, match="A worker process was killed, most likely because memory ran out"):
+        list(parallel.map(os._exit, [9, 9], jobs=2))
+
+
+def test_closing_ends_the_threads_ahead():
+    def endless(number):
+        while True:
+            yield number
+
+    with closing(parallel.ahead(endless, range(5), threads=3)) as made:
+        next(made)
+        assert len(ahead_threads()) == 3
+    assert not ahead_threads()
+
+
+def test_a_thread_that_hangs_is_left_behind(monkeypatch):
+    monkeypatch.setattr(parallel, "PARTING", 0.05)
+    go_on = threading.Event()
+
+    def hang(number):
+        yield number
+        go_on.wait()
+
+    with closing(parallel.ahead(hang, range(2))) as made:
+        next(next(made)[1])
+    (thread,) = ahead_threads()
+    assert thread.daemon
+    go_on.set()
+    thread.join(5)
+    assert not ahead_threads()
+
+
+def ahead_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "mmmos-ahead"]
+
+
+def test_stop_kills_every_child_process():
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    parallel.stop()
+    child.join(5)
+    assert child.exitcode == -getattr(signal, "SIGKILL", signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -57,3 +58,41 @@ def test_lines_may_be_asked_for_in_a_terminal(shown, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_in_lines", True)
     assert list(progress.track("ab", 2, "work")) == ["a", "b"]
     assert capsys.readouterr().err == "work: 1 of 2\nwork: 2 of 2\n"
+
+
+def test_what_is_saved_is_the_last_thing_said():
+    assert progress.what_is_saved() == ""
+    progress.saved("1 of 3 clips is stored.")
+    progress.saved("2 of 3 clips are stored.")
+    try:
+        assert progress.what_is_saved() == "2 of 3 clips are stored."
+    finally:
+        progress.saved("")
+    assert progress.what_is_saved() == ""
+
+
+def test_a_bar_that_is_cleared_stays_away(shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress.clear()
+    for letter in progress.track("abc", 3, "work"):
+        if letter == "b":
+            progress.clear()
+            capsys.readouterr()
+    assert letter == "c" and capsys.readouterr().err.strip() == ""
+
+
+@pytest.mark.parametrize("where", ["silent", "lines", "bar"])
+def test_closed_early_it_closes_the_items(shown, monkeypatch, where):
+    monkeypatch.setattr(progress, "_shown", where != "silent")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: where == "bar", raising=False)
+    closed = []
+
+    def items():
+        try:
+            yield from range(9)
+        finally:
+            closed.append(True)
+
+    with closing(progress.track(items(), 9, "work")) as shown:
+        next(shown)
+    assert closed == [True]

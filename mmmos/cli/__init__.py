@@ -1,29 +1,33 @@
 """The command line: ``mmmos <noun> <verb>``. Each command parses, calls one function and prints.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 internal error, 2 usage or recipe error,
-3 finished with some inputs rejected, 4 bad input data, 5 environment, 130 and 143 signals.
+3 finished with some inputs rejected, 4 bad input data, 5 environment, 129, 130 and 143 ended by SIGHUP, Ctrl-C and
+SIGTERM.
 """
 
 import logging
 import os
-import signal
+import shlex
 import sys
 import traceback
-from types import FrameType
-from typing import NoReturn
-
-from cyclopts import App, CycloptsError, Parameter
+from typing import TYPE_CHECKING, NoReturn
 
 from mmmos import __version__, progress
+from mmmos.cli import signals
 from mmmos.errors import MmmosError
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 EPILOGUE = (
     "Options of every command: --offline no network, --quiet (-q) no progress, --debug a traceback with every error."
 )
 
 
-def build() -> App:
+def build() -> "App":
     """The application with all its commands."""
+    from cyclopts import App, Parameter
+
     from mmmos.cli import ensembles, features, root, submissions
 
     app = App(
@@ -44,6 +48,7 @@ def build() -> App:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command line and exit with its code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    typed = shlex.join(["mmmos", *arguments])
     debug = _take(arguments, "--debug")
     quiet = _take(arguments, "--quiet") or _take(arguments, "-q")
     if _take(arguments, "--offline"):
@@ -51,8 +56,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.environ["HF_HUB_OFFLINE"] = "1"
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     progress.show(not quiet)
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_call(arguments, debug))
+    # The helpers of multiprocessing tidy up after a process that was killed; nobody needs to be told.
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
+    with signals.watched(typed, debug=debug):
+        sys.exit(_call(arguments, debug))
 
 
 def _call(arguments: list[str], debug: bool) -> int:
@@ -62,7 +69,8 @@ def _call(arguments: list[str], debug: bool) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        _say("Interrupted. What is finished is saved; the same command goes on from there.")
+        if debug:
+            traceback.print_exc()
         return 130
     except BrokenPipeError:
         # The reader of stdout has gone; nothing more can be said to it.
@@ -72,12 +80,15 @@ def _call(arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         code, sentence = _explain(error)
-        _say(sentence)
+        if not signals.arrived():
+            _say(sentence)
         return code
 
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and sentence of an error."""
+    from cyclopts import CycloptsError
+
     if isinstance(error, MmmosError):
         return error.exit_code, str(error)
     if isinstance(error, CycloptsError):
@@ -98,12 +109,6 @@ def _take(arguments: list[str], flag: str) -> bool:
         return False
     arguments.remove(flag)
     return True
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End on SIGTERM as on Ctrl-C, with the exit code of the signal."""
-    _say("Terminated. What is finished is saved; the same command goes on from there.")
-    raise SystemExit(128 + number)
 
 
 def _say(text: str) -> None:

@@ -1,11 +1,15 @@
 """``mmmos features``: encoders, and the store of what they gave."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
+from mmmos.cli import store as store_commands
 from mmmos.cli.output import put_table, say, say_rejected, shown_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = App(name="features", help="Encode once, keep on disk: encoders and the store.")
 
@@ -91,6 +95,9 @@ def extract(
     precision: Literal["float32", "bfloat16"] | None = None,
     device: str = "auto",
     jobs: int = 0,
+    strict: bool = False,
+    retry_rejected: bool = False,
+    rehash: bool = False,
     dry_run: bool = False,
 ) -> int:
     """Encode clips into the store; what is there already is not computed again.
@@ -115,6 +122,12 @@ def extract(
         Where encoders run: auto, cpu, cuda, cuda:1, mps.
     jobs
         Processes that decode and encode; 0 means this one, with a thread on each core.
+    strict
+        Reject audio that is not what its container promises: truncated, or of another length.
+    retry_rejected
+        Try again what was rejected before.
+    rehash
+        Read every file again, whatever the file system says of it.
     dry_run
         Say how many clips are there and how many are missing.
     """
@@ -129,37 +142,116 @@ def extract(
     if dry_run:
         put_table(extraction.plan(clips, encoders, store=store))
         return 0
-    features = extraction.extract(clips, encoders, store=store, device=device, jobs=jobs)
-    say(f"{len(features)} of {len(clips)} clips are in {shown_path(store)}/ ({', '.join(features.sets)}).")
-    return say_rejected(features.rejected())
+    options = extraction.Options(device, jobs, strict, retry_rejected, rehash)
+    status = extraction.complete(clips, encoders, store=store, options=options)
+    names = ", ".join(table.set_name for table in extraction.resolve(encoders).tables())
+    say(f"{(status['status'] == 'done').sum()} of {len(clips)} clips are in {shown_path(store)}/ ({names}).")
+    _say_flagged(status, "mmmos features show RECIPE INPUT… lists them")
+    return _say_unusable(status)
+
+
+def _say_flagged(status: "pd.DataFrame", more: str) -> None:
+    """How many clips are flagged, by flag."""
+    flagged = status.loc[(status["flags"] != "") & (status["status"] == "done"), "flags"]
+    counts = flagged.str.split(", ").explode().value_counts()
+    if len(flagged):
+        listed = ", ".join(f"{count} {flag}" for flag, count in counts.items())
+        say(f"{len(flagged)} clips are flagged: {listed}; {more}.")
+
+
+def _say_unusable(status: "pd.DataFrame") -> int:
+    """Name the clips that were rejected and that failed; exit code 3 when there are any, else 0."""
+    code = say_rejected(status[status["status"] == "rejected"])
+    failed = status[status["status"] == "failed"]
+    if failed.empty:
+        return code
+    counts = ", ".join(f"{count} {reason}" for reason, count in failed["reason"].value_counts().items())
+    say(f"{len(failed)} clips failed ({counts}); the same command tries them again:")
+    for clip, detail in failed["detail"].head(10).items():
+        say(f"  {clip}: {detail}")
+    if len(failed) > 10:
+        say(f"  … and {len(failed) - 10} more")
+    return 3
 
 
 @app.command
 def show(
-    *,
+    recipe: str | None = None,
+    /,
+    *inputs: str,
     store: Path = Path("features"),
-    manifest: list[str] | None = None,
     root: list[str] | None = None,
+    rejected: bool = False,
+    flagged: bool = False,
+    manifest: list[str] | None = None,
     json: bool = False,
 ) -> int:
-    """What a store holds; or, with manifests, how many of their clips exist on disk and which do not.
+    """What a store holds; with a recipe and inputs, what became of each of their clips.
 
-    Example: mmmos features show --manifest train.csv --root /your_path=/data
+    Of clips it counts how many are done, flagged, rejected, failed and absent, and lists the rejected, failed and
+    flagged ones. Example: mmmos features show melstats train.csv --root /your_path=/data
 
     Parameters
     ----------
-    manifest
-        A manifest; repeatable.
+    recipe
+        A feature recipe (name or .toml), or one encoder.
+    inputs
+        Manifests, folders, globs, or - for a list on stdin.
+    store
+        The store's folder.
     root
         A=B: read paths below A as below B; repeatable.
+    rejected
+        List the rejected and failed clips; without a recipe, every rejected clip of the store.
+    flagged
+        List the flagged clips.
+    manifest
+        A manifest: how many of its clips exist on disk, and which do not; repeatable.
+    json
+        Rows as JSON; of clips, all of them.
     """
     import pandas as pd
 
-    if not manifest:
-        from mmmos.features.store import summaries
+    from mmmos.errors import UsageError
+    from mmmos.features import upkeep
 
-        put_table(pd.DataFrame([summary.as_dict() for summary in summaries(store)]), as_json=json, decimals=1)
-        return 0
+    if manifest:
+        if recipe or rejected or flagged:
+            raise UsageError("--manifest looks for audio on disk and takes no recipe; leave one of them out.")
+        return _show_audio(manifest, root, json)
+    if recipe:
+        return _show_clips(recipe, list(inputs), store, root, rejected, flagged, json)
+    if flagged:
+        raise UsageError("Flags depend on the encoder: mmmos features show RECIPE INPUT… --flagged.")
+    if rejected:
+        put_table(upkeep.rejections(store), as_json=json)
+    else:
+        put_table(pd.DataFrame([each.as_dict() for each in upkeep.summaries(store)]), as_json=json, decimals=1)
+    return 0
+
+
+def _show_clips(
+    recipe: str, inputs: list[str], store: Path, root: list[str] | None, rejected: bool, flagged: bool, json: bool
+) -> int:
+    from mmmos.features.extract import status as status_of
+    from mmmos.manifest import read_manifest
+
+    status = status_of(read_manifest(inputs, root=root, labels=False), recipe, store=store)
+    counts = status["status"].value_counts()
+    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("done", "rejected", "failed", "absent"))
+    say(f"Of {len(status)} clips: {listed}.")
+    _say_flagged(status, "a flagged clip is used like any other")
+    is_unusable, is_flagged = status["status"].isin(["rejected", "failed"]), status["flags"] != ""
+    chosen = (is_unusable & rejected) | (is_flagged & flagged)
+    if not (rejected or flagged):
+        chosen = is_unusable | is_flagged | json
+    table = status[chosen].rename_axis("id").reset_index()
+    if json or not table.empty:
+        put_table(table, as_json=json)
+    return 3 if is_unusable.any() else 0
+
+
+def _show_audio(manifest: list[str], root: list[str] | None, json: bool) -> int:
     from mmmos.manifest import describe, locate, read_manifest
 
     clips = read_manifest(manifest, root=root)
@@ -175,17 +267,5 @@ def show(
     return 3 if len(missing) else 0
 
 
-@app.command
-def verify(*, store: Path = Path("features")) -> int:
-    """Check every checksum of a store; exit code 4 when something is damaged.
-
-    Example: mmmos features verify --store features
-    """
-    from mmmos.errors import StoreError
-    from mmmos.features.store import verify as verify_store
-
-    problems = verify_store(store)
-    if problems:
-        raise StoreError("\n".join([*problems, "The next extraction computes these clips again."]))
-    say(f"{shown_path(store)}/ is whole.")
-    return 0
+for name, command in store_commands.COMMANDS.items():
+    app.command(command, name=name)

@@ -62,6 +62,11 @@ def shown_path(path: str | Path) -> str:
         return str(path)
 
 
+def printable(text: str) -> str:
+    """A text on one line, with escapes for what would move a terminal's cursor or cannot be encoded."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def say_rejected(rejected: "pd.DataFrame", limit: int = 10) -> int:
     """Name rejected clips on stderr; exit code 3 when there are any, else 0."""
     if rejected.empty:
@@ -69,7 +74,7 @@ def say_rejected(rejected: "pd.DataFrame", limit: int = 10) -> int:
     counts = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
     say(f"{len(rejected)} clips were rejected ({counts}):")
     for clip, row in rejected.head(limit).iterrows():
-        say(f"  {clip}: {row['detail']}")
+        say(f"  {printable(str(clip))}: {printable(row['detail'])}")
     if len(rejected) > limit:
         say(f"  … and {len(rejected) - limit} more")
     return 3

@@ -6,7 +6,7 @@ Each run is trained in one thread and knows nothing of the others, so that its n
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,13 @@ def train(
     runs.sweep(folder)
     todo = [spec for key, spec in specs.items() if not runs.is_done(folder, key)]
     results = parallel.map(partial(_train_one, data.for_fitting(), folder), todo, jobs=jobs)
-    failed = {key: error for key, error in progress.track(results, len(todo), "training heads") if error}
+    failed = {}
+    with closing(progress.track(results, len(todo), "training heads")) as finished:
+        for number, (key, error) in enumerate(finished, start=len(specs) - len(todo) + 1):
+            progress.saved(f"{number} of {len(specs)} heads are trained.")
+            if error:
+                failed[key] = error
+    progress.saved("")
     return _pool(name, folder, recipe, data, specs, clips, failed)
 
 

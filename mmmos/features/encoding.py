@@ -8,14 +8,14 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmmos import audio
-from mmmos.errors import SetupError
+from mmmos.errors import MmmosError, SetupError, first_line
 from mmmos.features import pooling
 from mmmos.features.encoders import Encoder
 from mmmos.features.shard import ClipRows
@@ -24,10 +24,8 @@ from mmmos.features.spec import FeatureSpec
 Array = NDArray[np.float32]
 
 BATCH = 16
-MERGED = 64
-
-# Key of the clip, first sample, samples.
-Window = tuple[str, int, Array]
+# Windows of a part: a clip of more of them is handed over part by part. Another number needs another ``spec.SCHEMA``.
+PART = 64
 
 
 @dataclass(frozen=True)
@@ -38,71 +36,99 @@ class Pool:
     count: int
 
 
-# First and last sample, unit vectors, norms, number of frames of a window.
-Row = tuple[int, int, NDArray[np.floating], Array, int]
+@dataclass(frozen=True)
+class Window:
+    """A window of a clip: the clip's key, the window's number, its first sample, its samples."""
+
+    key: str
+    number: int
+    start: int
+    wave: Array
+
+
+@dataclass(frozen=True)
+class States:
+    """What an encoder gave for a window: means (layers, dim), number of frames, frames of the chosen layers or None."""
+
+    means: Array
+    frames: int
+    states: Array | None
+
+
+# Of a window: its number, first and last sample, number of frames, unit vectors and norms; then those of its frames.
+Row = tuple[Any, ...]
 
 
 @dataclass
 class _Clip:
-    """What is known of a clip so far; rows are merged in blocks, for thousands of small arrays splinter memory."""
+    """What is known of a clip so far: rows by part, windows that are added and not encoded yet."""
 
-    rows: list[Row] = field(default_factory=list)
-    blocks: list[list[NDArray[Any]]] = field(default_factory=list)
+    parts: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    added: int = 0
     waiting: int = 0
     complete: bool = False
-    sound: bool = True
+    measures: NDArray[np.float64] | None = None
+    refused: tuple[str, str] | None = None
 
-    def add(self, row: Row) -> None:
-        """Keep a window."""
-        self.rows.append(row)
-        if len(self.rows) == MERGED:
-            self._merge()
+    def ready(self) -> list[int]:
+        """Parts that can be handed over: full ones with a window behind them, all of them when the clip is finished."""
+        if self.finished:
+            return sorted(self.parts)
+        return sorted(part for part, rows in self.parts.items() if len(rows) == PART and self.added > (part + 1) * PART)
 
-    def columns(self) -> list[NDArray[Any]]:
-        """The parts of all rows, in the order of the windows."""
-        self._merge()
-        parts = [column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*self.blocks, strict=True)]
-        order = np.argsort(parts[0])
-        return parts if (order[1:] > order[:-1]).all() else [part[order] for part in parts]
-
-    def _merge(self) -> None:
-        if self.rows:
-            self.blocks.append([np.stack(part) for part in zip(*self.rows, strict=True)])
-            self.rows = []
+    @property
+    def finished(self) -> bool:
+        """Whether all windows are added and encoded."""
+        return self.complete and not self.waiting
 
 
 class Bench:
-    """Encodes the windows of many clips with one encoder; a clip is finished once its last window is encoded.
+    """Encodes the windows of many clips with one encoder and hands over their rows.
 
-    With a ``pool`` of threads several batches are encoded at once.
+    ``stored``: the parts of a clip that need not be encoded. With a ``pool`` of threads several batches are encoded at
+    once.
     """
 
-    def __init__(self, spec: FeatureSpec, encoder: Encoder, device: str, pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        encoder: Encoder,
+        device: str,
+        pool: Pool | None = None,
+        stored: Mapping[str, frozenset[int]] | None = None,
+    ) -> None:
         self.spec = spec
         self._encoder = encoder
         self._batch = 1 if device == "cpu" else BATCH
         self._pool = pool
+        self._stored = stored or {}
+        self._layers = [encoder.spec.names().index(name) for name in spec.frames]
         self._clips: dict[str, _Clip] = defaultdict(_Clip)
         self._waiting: dict[int, list[Window]] = defaultdict(list)
-        self._running: deque[tuple[list[Window], Future[tuple[Array, int]]]] = deque()
+        self._running: deque[tuple[list[Window], Future[list[States | Exception]]]] = deque()
 
     def add(self, key: str, start: int, wave: Array) -> None:
         """Take a window of a clip (its first sample, its samples at the encoder's rate) and encode it in time."""
-        self._clips[key].waiting += 1
+        clip = self._clips[key]
+        number, clip.added = clip.added, clip.added + 1
+        if number // PART in self._stored.get(key, ()):
+            return
+        clip.waiting += 1
         length = max(len(wave), self.spec.encoder.minimum)
-        self._waiting[length].append((key, start, wave))
+        self._waiting[length].append(Window(key, number, start, wave))
         if len(self._waiting[length]) >= self._batch:
             self._encode(length)
 
-    def complete(self, key: str) -> None:
-        """All windows of a clip have been added."""
+    def complete(self, key: str, measures: NDArray[np.float64] | None = None) -> None:
+        """All windows of a clip have been added; what was measured of its audio."""
         self._clips[key].complete = True
+        self._clips[key].measures = measures
 
     def drop(self, key: str) -> None:
         """Forget a clip that turned out unusable."""
         self._clips.pop(key, None)
         for length, group in self._waiting.items():
-            self._waiting[length] = [window for window in group if window[0] != key]
+            self._waiting[length] = [window for window in group if window.key != key]
 
     def flush(self) -> None:
         """Encode what waits for a fuller batch, to the end."""
@@ -110,41 +136,68 @@ class Bench:
             self._encode(length)
         self._take(0)
 
-    def finished(self) -> dict[str, ClipRows | None]:
-        """Rows of the clips that are finished, by key, handed over once; None for one whose vectors are not sound."""
-        done = [key for key, clip in self._clips.items() if clip.complete and not clip.waiting]
-        return {key: self._rows(key, self._clips.pop(key)) for key in done}
+    def finished(self) -> tuple[list[ClipRows], dict[str, tuple[str, str]]]:
+        """What can be stored by now, handed over once: rows of clips or of parts of long ones, and, by key, the reason
+        and detail of clips that the encoder could do nothing with.
+        """
+        rows: list[ClipRows] = []
+        refused: dict[str, tuple[str, str]] = {}
+        for key, clip in list(self._clips.items()):
+            if clip.refused is None:
+                rows += [self._rows(key, clip, part) for part in clip.ready()]
+            elif clip.finished:
+                refused[key] = clip.refused
+            if clip.finished:
+                del self._clips[key]
+        return rows, refused
 
     def _encode(self, length: int) -> None:
         group = self._waiting.pop(length)
         if not group:
             return
-        waves = np.stack([audio.pad(wave, length) for _, _, wave in group])
+        waves = np.stack([audio.pad(window.wave, length) for window in group])
         if self._pool is None:
-            self._keep(group, *self._means(waves))
+            self._keep(group, self._attempt(waves))
         else:
-            self._running.append((group, self._pool.threads.submit(self._means, waves)))
+            self._running.append((group, self._pool.threads.submit(self._attempt, waves)))
             self._take(2 * self._pool.count)
 
     def _take(self, most: int) -> None:
         """Keep what the threads have done, in order, until no more than ``most`` batches are under way."""
         while self._running and (len(self._running) > most or self._running[0][1].done()):
             group, batch = self._running.popleft()
-            self._keep(group, *batch.result())
+            self._keep(group, batch.result())
 
-    def _keep(self, group: list[Window], means: Array, frames: int) -> None:
-        for (key, start, wave), raw in zip(group, means, strict=True):
-            clip = self._clips.get(key)
+    def _keep(self, group: list[Window], results: list[States | Exception]) -> None:
+        for window, result in zip(group, results, strict=True):
+            clip = self._clips.get(window.key)
             if clip is None:
                 continue
             clip.waiting -= 1
-            if pooling.is_sound(raw):
-                clip.add((start, start + len(wave), *pooling.split(raw, self.spec.dtype), frames))
+            if isinstance(result, Exception):
+                clip.refused = "encoder_failed", f"{type(result).__name__}: {first_line(result)}"
+            elif not pooling.is_sound(result.means) or not (result.states is None or np.isfinite(result.states).all()):
+                clip.refused = clip.refused or ("bad_embedding", audio.REASONS["bad_embedding"])
             else:
-                clip.sound = False
+                clip.parts[window.number // PART].append(self._row(window, result))
 
-    def _means(self, waves: Array) -> tuple[Array, int]:
-        """Time means (batch, layers, dim) of equally long waves, and their number of frames."""
+    def _row(self, window: Window, result: States) -> Row:
+        row = (window.number, window.start, window.start + len(window.wave), result.frames)
+        frames = () if result.states is None else pooling.split(result.states, self.spec.dtype)
+        return (*row, *pooling.split(result.means, self.spec.dtype), *frames)
+
+    def _attempt(self, waves: Array) -> list[States | Exception]:
+        """What the encoder gives for each of some equally long waves, or its error; a batch that fails goes singly."""
+        try:
+            return list(self._states(waves))
+        except MmmosError:
+            raise
+        except Exception as error:
+            if len(waves) == 1:
+                return [error]
+            return [self._attempt(wave[None])[0] for wave in waves]
+
+    def _states(self, waves: Array) -> Iterator[States]:
         import torch
 
         states, spec = self._encoder.encode(torch.from_numpy(waves)), self._encoder.spec
@@ -153,14 +206,25 @@ class Bench:
                 f"The encoder {spec.name!r} gave states of shape {tuple(states.shape)}; by its spec they are"
                 f" ({len(waves)}, {spec.layers}, frames, {spec.dim})."
             )
-        return states.mean(dim=2, dtype=torch.float32).cpu().numpy(), states.shape[2]
+        means = states.mean(dim=2, dtype=torch.float32).cpu().numpy()
+        chosen = states[:, self._layers].transpose(1, 2).float().cpu().numpy() if self._layers else [None] * len(waves)
+        return (States(mean, states.shape[2], frames) for mean, frames in zip(means, chosen, strict=True))
 
-    def _rows(self, key: str, clip: _Clip) -> ClipRows | None:
-        if not clip.sound:
-            return None
-        starts, stops, unit, norm, frames = clip.columns()
-        span = np.stack([starts, stops], axis=1) / self.spec.encoder.rate
-        return ClipRows(key, unit, norm, frames.astype(np.int32), span)
+    def _rows(self, key: str, clip: _Clip, part: int) -> ClipRows:
+        """The rows of a part, in the order of its windows, taken out of the clip."""
+        _, starts, stops, frames, unit, norm, *rest = zip(*sorted(clip.parts.pop(part)), strict=True)
+        last = clip.finished and part == (clip.added - 1) // PART
+        return ClipRows(
+            key,
+            np.stack(unit),
+            np.stack(norm),
+            np.array(frames),
+            np.stack([starts, stops], axis=1) / self.spec.encoder.rate,
+            clip.measures if last else None,
+            part,
+            last,
+            *(np.concatenate(column) for column in rest[::-1]),
+        )
 
 
 def cutter(spec: FeatureSpec) -> audio.Windows:
@@ -172,7 +236,10 @@ def cutter(spec: FeatureSpec) -> audio.Windows:
 def encode(
     signals: Mapping[str, Array], spec: FeatureSpec, encoder: Encoder, device: str
 ) -> dict[str, ClipRows | None]:
-    """Window rows of whole signals (by key, at the encoder's rate); None for one whose vectors are not sound."""
+    """Rows of whole signals (by key, at the encoder's rate); None for one whose vectors are not sound.
+
+    Raises ``SetupError`` when the encoder fails.
+    """
     bench = Bench(spec, encoder, device)
     with threads(device):
         for key, signal in signals.items():
@@ -180,8 +247,17 @@ def encode(
                 bench.add(key, start, wave)
             bench.complete(key)
         bench.flush()
-    finished = bench.finished()
-    return {key: finished[key] for key in signals}
+    rows, refused = bench.finished()
+    for reason, detail in refused.values():
+        if reason == "encoder_failed":
+            raise SetupError(f"The encoder {spec.encoder.name!r} failed: {detail}.")
+    return {key: None if key in refused else _joined([part for part in rows if part.key == key]) for key in signals}
+
+
+def _joined(parts: list[ClipRows]) -> ClipRows:
+    names = ("unit", "norm", "frames", "span", *(() if parts[0].frame_unit is None else ("frame_norm", "frame_unit")))
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[-1], part=0, **columns)
 
 
 @contextmanager
@@ -198,7 +274,13 @@ def threads(device: str, count: int = 1) -> Iterator[Pool | None]:
         if device != "cpu" or count <= 1:
             yield None
             return
-        with ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode") as pool:
+        pool = ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode")
+        try:
             yield Pool(pool, count)
+        except BaseException:
+            # What runs is not waited for: a window of a large encoder takes seconds.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
     finally:
         torch.set_num_threads(before)

@@ -1,10 +1,13 @@
 """``extract``: embeddings of clips, computed where the store lacks them, read from it otherwise.
 
-Every clip ends as done or rejected with one reason; a killed run goes on where it was.
+Every clip ends as done, rejected or failed, the latter two with one reason; a killed run goes on where it was.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,15 @@ import pandas as pd
 from pydantic import ValidationError
 
 from mmmos import audio, parallel, progress, registry
-from mmmos.errors import Rejected, UnknownName, UsageError
+from mmmos.errors import UnknownName, UsageError
 from mmmos.features import pooling, spec
+from mmmos.features.clips import Clip, Reason, find
 from mmmos.features.encoders import find_device
 from mmmos.features.shard import DamagedShard
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
-from mmmos.features.store import FeatureSet, clip_key
+from mmmos.features.store import FeatureSet
 from mmmos.features.table import FeatureArray, Features
-from mmmos.features.work import Clip, Reason, Task, encode_chunk, feature_spec, load_encoders
-from mmmos.manifest import locate
+from mmmos.features.work import Lack, Task, encode_chunk, feature_spec, load_encoders
 from mmmos.recipe import names, sentences
 
 log = logging.getLogger("mmmos")
@@ -29,7 +32,26 @@ CHUNK = 32
 TOGETHER = 4
 _ATTEMPTS = 3
 
+# Flags of audio that is not what its container says; ``strict`` rejects it.
+DAMAGE = ("truncated", "frames_mismatch")
+
 Encoders = str | FeatureRecipe | Iterable[str | EncoderRecipe]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How extraction goes about it; none of these changes a number.
+
+    ``device``: where encoders run. ``jobs``: processes that encode, 0 for this one with a thread on each core.
+    ``strict``: reject audio that is not what its container says. ``retry``: try rejected clips again. ``rehash``: read
+    every file again, whatever the file system says of it.
+    """
+
+    device: str = "auto"
+    jobs: int = 0
+    strict: bool = False
+    retry: bool = False
+    rehash: bool = False
 
 
 def extract(
@@ -39,42 +61,68 @@ def extract(
     store: str | Path = "features",
     device: str = "auto",
     jobs: int = 0,
+    strict: bool = False,
+    retry: bool = False,
+    rehash: bool = False,
     workspace: str | Path = ".",
 ) -> Features:
     """Embeddings of all clips under all encoders, computed once and read from the store after that.
 
     ``clips``: a manifest. ``encoders``: a feature recipe (name, path or object), an encoder's name, or a list of them.
-    ``jobs``: processes that decode and encode, 0 for this one with a thread on each core; the numbers are the same.
-    Clips that cannot be used are in ``status``.
+    The other options are those of ``Options``. Clips that cannot be used are in ``status``.
     """
-    recipe = resolve(encoders, workspace)
-    device = find_device(device)
-    found, rejected = _find(clips)
-    wanted = {clip.key: clip for clip in found.values()}
-    arrays: dict[str, FeatureArray] = {}
-    positions: dict[str, dict[str, int]] = {}
-    for tables in _groups(recipe.tables()):
-        found_arrays, done, refused = _stored(tables, wanted, store, device, jobs)
-        arrays |= found_arrays
-        positions |= {name: {key: row for row, key in enumerate(keys)} for name, keys in done.items()}
-        rejected |= {clip: refused[place.key] for clip, place in found.items() if place.key in refused}
-    usable = [clip for clip in clips.index if clip not in rejected]
+    options = Options(device, jobs, strict, retry, rehash)
+    found, status, arrays = _settle(clips, resolve(encoders, workspace), store, options, load=True)
+    usable = status.index[status["status"] == "done"]
     keys = [found[clip].key for clip in usable]
-    sets = {name: array.rows([positions[name][key] for key in keys]) for name, array in arrays.items()}
-    return Features(tuple(usable), tuple(keys), sets, _status(clips.index, rejected))
+    sets = {}
+    for name, (done, array) in arrays.items():
+        position = {key: row for row, key in enumerate(done)}
+        sets[name] = array.rows([position[key] for key in keys])
+    return Features(tuple(usable), tuple(keys), sets, status)
+
+
+def complete(
+    clips: pd.DataFrame,
+    encoders: Encoders,
+    *,
+    store: str | Path = "features",
+    options: Options = Options(),
+    workspace: str | Path = ".",
+) -> pd.DataFrame:
+    """Compute what the store lacks of clips, and read nothing of what it has.
+
+    Returns their status, indexed by id: columns status ("done", "rejected" or "failed"), reason, detail, flags.
+    """
+    return _settle(clips, resolve(encoders, workspace), store, options, load=False)[1]
 
 
 def plan(
     clips: pd.DataFrame, encoders: Encoders, *, store: str | Path = "features", workspace: str | Path = "."
 ) -> pd.DataFrame:
     """How far extraction is: a row for each feature set with its readable clips and how many the store knows."""
-    found, _ = _find(clips)
+    found, _ = find(clips, store)
+    keys = [clip.key for clip in found.values()]
     rows = []
     for table in resolve(encoders, workspace).tables():
-        keys = [clip.key for clip in found.values()]
         absent = set(open_set(table, store).missing(keys))
         rows.append((table.set_name, len(keys), sum(key not in absent for key in keys)))
     return pd.DataFrame(rows, columns=["feature_set", "clips", "stored"])
+
+
+def status(
+    clips: pd.DataFrame, encoders: Encoders, *, store: str | Path = "features", workspace: str | Path = "."
+) -> pd.DataFrame:
+    """What the store knows of each clip, as ``complete`` would return it; "absent" for clips still to be computed."""
+    found, refused = find(clips, store)
+    sets = [open_set(table, store) for table in resolve(encoders, workspace).tables()]
+    keys = [clip.key for clip in found.values()]
+    known = _Known({key: reason for each in sets for key, reason in each.rejections(keys).items()})
+    absent = {key for each in sets for key in each.missing(keys)} - set(known.reasons)
+    _listen(known, sets, [key for key in dict.fromkeys(keys) if key not in absent and key not in known.reasons])
+    table = _status(clips, found, refused, known, strict=False)
+    table.loc[[clip in found and found[clip].key in absent for clip in table.index], "status"] = "absent"
+    return table
 
 
 def resolve(encoders: Encoders, workspace: str | Path = ".") -> FeatureRecipe:
@@ -99,71 +147,79 @@ def open_set(table: EncoderRecipe, store: str | Path, device: str = "cpu") -> Fe
     return FeatureSet(store, feature_spec(table, load_encoders([table], device)[0]))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of clips, by key: reason and detail of those that are not done, flags, containers of the others."""
+
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    flags: dict[str, set[str]] = field(default_factory=dict)
+    containers: dict[str, float] = field(default_factory=dict)
+
+
+Loaded = dict[str, tuple[list[str], FeatureArray]]
+
+
+def _settle(
+    clips: pd.DataFrame, recipe: FeatureRecipe, store: str | Path, options: Options, *, load: bool
+) -> tuple[dict[str, Clip], pd.DataFrame, Loaded]:
+    """Bring every clip to an end under every encoder of a recipe.
+
+    Returns the clips with a readable file by id, the status of all, and, if they are to be loaded, for each feature set
+    the keys and embeddings of the clips that are done in it.
+    """
+    device = find_device(options.device)
+    found, refused = find(clips, store, rehash=options.rehash)
+    wanted = {clip.key: clip for clip in found.values()}
+    known = _Known()
+    arrays: Loaded = {}
+    for tables in _groups(recipe.tables()):
+        loaded = load_encoders(tables, device)
+        sets = [FeatureSet(store, feature_spec(table, each)) for table, each in zip(tables, loaded, strict=True)]
+        settled = _complete(sets, tables, wanted, device, options.jobs, options.retry)
+        for attempt in range(_ATTEMPTS if load else 0):
+            try:
+                for each in sets:
+                    done = [key for key in wanted if key not in settled]
+                    arrays[each.spec.name] = done, _array(each, done)
+                break
+            except DamagedShard as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                log.warning("%s What is lost is computed again.", error)
+                settled |= _complete(sets, tables, wanted, device, options.jobs, False)
+        known.reasons.update(settled)
+        _listen(known, sets, [key for key in wanted if key not in settled])
+    return found, _status(clips, found, refused, known, options.strict), arrays
+
+
 def _groups(tables: list[EncoderRecipe]) -> list[list[EncoderRecipe]]:
     """Tables whose encoders run side by side, so that each clip is decoded once for all of them."""
     return [tables[first : first + TOGETHER] for first in range(0, len(tables), TOGETHER)]
 
 
-def _find(clips: pd.DataFrame) -> tuple[dict[str, Clip], dict[str, Reason]]:
-    """Audio file and store key of each clip, by id; (reason, detail) of the clips without a readable file."""
-    found: dict[str, Clip] = {}
-    rejected: dict[str, Reason] = {}
-    files = locate(clips)["file"]
-    seen: dict[str, tuple[tuple[int, int], str]] = {}
-    starts, ends = (clips[name] if name in clips else pd.Series(np.nan, clips.index) for name in ("start", "end"))
-    rows = zip(clips.index, clips["path"], files, starts, ends, strict=True)
-    for clip, path, file, start, end in progress.track(rows, len(clips), "looking at audio files"):
-        try:
-            if not isinstance(file, str):
-                raise Rejected("missing", f"there is no file {path}, nor one of that name with another extension")
-            if file not in seen:
-                seen[file] = audio.stamp(file), audio.content_hash(file)
-            stamp, content = seen[file]
-            segment = [None if pd.isna(edge) else float(edge) for edge in (start, end)]
-            found[clip] = Clip(clip_key(content, *segment), file, stamp, *segment)
-        except Rejected as error:
-            rejected[clip] = (error.reason, error.detail)
-    return found, rejected
-
-
-def _stored(
-    tables: list[EncoderRecipe], wanted: dict[str, Clip], store: str | Path, device: str, jobs: int
-) -> tuple[dict[str, FeatureArray], dict[str, list[str]], dict[str, Reason]]:
-    """Feature sets over all clips, computed where they are absent or damaged.
-
-    Returns embeddings and the store keys of their rows, each by the set's name, and (reason, detail) of the rejected
-    clips by store key.
-    """
-    specs = [feature_spec(table, loaded) for table, loaded in zip(tables, load_encoders(tables, device), strict=True)]
-    sets = [FeatureSet(store, each) for each in specs]
-    for attempt in range(_ATTEMPTS):
-        refused = _complete(sets, tables, wanted, device, jobs)
-        refused |= {key: reason for each in sets for key in wanted if (reason := each.rejection(key))}
-        done = {each.spec.name: [key for key in wanted if key not in refused] for each in sets}
-        try:
-            return {each.spec.name: _array(each, done[each.spec.name]) for each in sets}, done, refused
-        except DamagedShard as error:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            log.warning("%s It is set aside and its clips are computed again.", error)
-    raise AssertionError("unreachable")
-
-
 def _complete(
-    sets: Sequence[FeatureSet], tables: list[EncoderRecipe], wanted: dict[str, Clip], device: str, jobs: int
+    sets: Sequence[FeatureSet],
+    tables: list[EncoderRecipe],
+    wanted: Mapping[str, Clip],
+    device: str,
+    jobs: int,
+    retry: bool,
 ) -> dict[str, Reason]:
-    """Compute what the feature sets lack. Returns (reason, detail) of clips to be tried again, by key."""
-    lacking = []
-    for each in sets:
-        each.clear()
-        lacking.append(frozenset(each.missing(wanted)))
-    missing = [clip for key, clip in wanted.items() if any(key in keys for keys in lacking)]
-    chunks = [tuple(missing[first : first + CHUNK]) for first in range(0, len(missing), CHUNK)]
+    """Compute what the feature sets lack. Returns (reason, detail) of the clips that are not done, by key."""
+    missing = [frozenset(each.missing(wanted, retry=retry)) for each in sets]
+    lacking = [clip for key, clip in wanted.items() if any(key in keys for keys in missing)]
+    todo = [clip for clip in lacking if clip.file]
+    label = ", ".join(each.spec.name for each in sets)
+    absent = "missing", f"there is no audio, and the import does not hold its embedding under {label}"
+    unsettled: dict[str, Reason] = {clip.key: absent for clip in lacking if not clip.file}
+    if todo:
+        for each in sets:
+            each.prepare()
+    chunks = [tuple(todo[first : first + CHUNK]) for first in range(0, len(todo), CHUNK)]
     tasks = [
         Task(
             tables=tuple(tables),
-            fingerprints=tuple(each.spec.fingerprint for each in sets),
-            lacking=tuple(keys.intersection(clip.key for clip in chunk) for keys in lacking),
+            lacking=tuple(_lack(each, chunk, keys) for each, keys in zip(sets, missing, strict=True)),
             clips=chunk,
             store=str(sets[0].store),
             device=device,
@@ -172,25 +228,57 @@ def _complete(
         )
         for chunk in chunks
     ]
-    vanished: dict[str, Reason] = {}
-    label = f"{', '.join(each.spec.name for each in sets)}: {CHUNK} clips each"
-    for some in progress.track(parallel.map(encode_chunk, tasks, jobs=jobs or 1), len(tasks), label):
-        vanished |= some
+    stored = len(wanted) - len(todo)
+    progress.saved(f"{stored} of {len(wanted)} clips are stored under {label}.")
+    done = parallel.map(encode_chunk, tasks, jobs=jobs or 1)
+    with closing(progress.track(done, len(tasks), f"{label}: {CHUNK} clips each")) as results:
+        for some in results:
+            unsettled |= some
+            stored = min(stored + CHUNK, len(wanted))
+            progress.saved(f"{stored} of {len(wanted)} clips are stored under {label}.")
+    progress.saved("")
     for each in sets:
         each.refresh()
-    return vanished
+    keys = list(wanted)
+    return {key: reason for each in sets for key, reason in each.rejections(keys).items()} | unsettled
 
 
-def _array(feature_set: FeatureSet, keys: list[str]) -> FeatureArray:
-    names = feature_set.spec.encoder.names()
-    if not keys:
-        empty = np.zeros((0, len(names), feature_set.spec.encoder.dim), np.float32)
-        return FeatureArray(feature_set.spec.name, feature_set.spec.fingerprint, names, empty)
-    rows = feature_set.gather(keys)
+def _lack(each: FeatureSet, chunk: Sequence[Clip], missing: frozenset[str]) -> Lack:
+    keys = [clip.key for clip in chunk if clip.key in missing]
+    return Lack(each.spec.fingerprint, frozenset(keys), each.index.begun(keys))
+
+
+def _array(each: FeatureSet, keys: Sequence[str]) -> FeatureArray:
+    rows = each.gather(keys)
     raw = pooling.clip_means(rows.unit, rows.norm, rows.frames, rows.clip)
-    return FeatureArray(feature_set.spec.name, feature_set.spec.fingerprint, names, raw)
+    return FeatureArray(each.spec.name, each.spec.fingerprint, each.spec.encoder.names(), raw)
 
 
-def _status(index: pd.Index, rejected: dict[str, Reason]) -> pd.DataFrame:
-    rows = [("rejected", *rejected[clip]) if clip in rejected else ("done", "", "") for clip in index]
-    return pd.DataFrame(rows, index=index, columns=["status", "reason", "detail"])
+def _listen(known: _Known, sets: Sequence[FeatureSet], keys: Sequence[str]) -> None:
+    """Add what was measured of clips that are done in all sets; what an encoder needs decides some flags."""
+    for each in sets:
+        facts, measures = each.spec.encoder, each.measures(keys)
+        for flag, clips in audio.flags(measures, rate=facts.rate, minimum=facts.minimum).items():
+            for row in np.flatnonzero(clips).tolist():
+                known.flags.setdefault(keys[row], set()).add(flag)
+        column = measures[:, audio.MEASURES.index("container")].tolist()
+        known.containers.update((key, container) for key, container in zip(keys, column, strict=True))
+
+
+def _status(
+    clips: pd.DataFrame, found: Mapping[str, Clip], refused: Mapping[str, Reason], known: _Known, strict: bool
+) -> pd.DataFrame:
+    """Status of each clip; ``refused``: (reason, detail) by id of those whose file could not be read."""
+    rows = []
+    for clip in clips.index:
+        place = found.get(clip)
+        key = place.key if place else ""
+        flags = set(known.flags.get(key, ()))
+        if place and place.file and audio.extension_mismatch(place.file, known.containers.get(key, math.nan)):
+            flags.add("extension_mismatch")
+        reason = refused.get(clip) or known.reasons.get(key)
+        if strict and not reason:
+            reason = next(((flag, audio.FLAGS[flag]) for flag in DAMAGE if flag in flags), None)
+        state = "done" if not reason else "failed" if reason[0] in audio.FAILED else "rejected"
+        rows.append((state, *(reason or ("", "")), ", ".join(flag for flag in audio.FLAGS if flag in flags)))
+    return pd.DataFrame(rows, index=clips.index, columns=["status", "reason", "detail", "flags"])

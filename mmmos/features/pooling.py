@@ -23,7 +23,7 @@ def is_sound(raw: Array) -> bool:
     return bool(np.isfinite(raw).all() and np.abs(raw).max() < ABSURD and raw.any())
 
 
-def clip_means(unit: NDArray[np.floating], norm: Array, frames: NDArray[np.int32], clip: NDArray[np.int64]) -> Array:
+def clip_means(unit: NDArray[np.floating], norm: Array, frames: NDArray[np.int64], clip: NDArray[np.int64]) -> Array:
     """Frame-weighted means of the windows of each clip.
 
     ``unit`` (rows, layers, dim), ``norm`` (rows, layers), ``frames`` (rows,), ``clip`` (rows,) numbers from 0 without

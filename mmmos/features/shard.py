@@ -1,29 +1,61 @@
 """One shard: an immutable safetensors file that describes itself.
 
-Tensors: ``unit`` (rows, layers, dim) in the stored dtype, ``norm`` (rows, layers) float32, ``frames`` (rows,) int32,
-``span`` (rows, 2) float64 s. A row is a window; the rows of a clip are consecutive.
-The header holds the feature set's fingerprint, the clips with their rows, the rejected clips with their reasons, the
-checksum of the tensors, and a checksum of all this, so that any index can be rebuilt from headers and any damage is
-seen: in the header when it is read, in the tensors when they are. The file is named by its checksum.
+A row is a window; the rows of a clip are consecutive. A clip of very many windows comes in parts, each an entry, which
+may lie in different shards. The tensors, in the order of the file:
+
+=============  ==========================  ====================================================================
+``entries``    (entries, 4) int64          first row, number of rows, number of the part, 1 for a clip's last part
+``measures``   (entries, measures) float64 what was measured of the audio, NaN in all parts but the last
+``span``       (rows, 2) float64           begin and end of the window in the clip, s
+``frames``     (rows,) int64               frames of the window
+``checksum``   (rows,) int64               CRC-32 of the row's numbers
+``keys``       (entries, 16) uint8         keys of the clips
+``rejected``   (bytes,) uint8              JSON: key of a rejected clip -> reason, detail, name of the file
+``norm``       (rows, layers) float32      norms of the window means
+``unit``       (rows, layers, dim)         unit vectors of the window means, in the stored dtype
+``frame_norm`` (all frames, chosen layers) as ``norm``, of single frames; only in sets that keep frames
+``frame_unit`` (all frames, chosen, dim)   as ``unit``
+=============  ==========================  ====================================================================
+
+The header holds the feature set's fingerprint, the digest of the tensors down to ``rejected``, the index, and a random
+number; the file is named by the digest of its header. So any index can be rebuilt from the files alone, damage of any
+byte is seen, in the header and the index when a shard is opened, in a row when that is read; and no name is ever used
+twice: who deletes or sets aside a file that was listed before cannot meet another one, written meanwhile.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
+from mmmos.audio import MEASURES
 from mmmos.errors import StoreError
-from mmmos.files import canonical_json, tensor_bytes, write_atomic
+from mmmos.features.pooling import ABSURD
+from mmmos.files import Bytes, canonical_json, write_atomic
 
 SUFFIX = ".safetensors"
-_HEADER_LIMIT = 1 << 20
-_TENSORS = ("unit", "norm", "frames", "span")
+INDEX = ("entries", "measures", "span", "frames", "checksum", "keys", "rejected")
+ROWS = ("norm", "unit")
+FRAMES = ("frame_norm", "frame_unit")
+
+_HEADER_LIMIT = 1 << 16
+_AT_ONCE = 1 << 14
+_DTYPES = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1"}
+_NAMES = {np.dtype(numpy): name for name, numpy in _DTYPES.items()}
+
+Array = NDArray[Any]
+Reason = tuple[str, str, str]
 
 
 class DamagedShard(StoreError):
@@ -32,91 +64,314 @@ class DamagedShard(StoreError):
 
 @dataclass(frozen=True)
 class ClipRows:
-    """The windows of one clip, ready to be stored: arrays as in the module's docstring."""
+    """The windows of one clip, or of a part of it, ready to be stored: arrays as in the module's docstring.
+
+    ``frame_norm`` and ``frame_unit`` hold the frames of all windows one after the other.
+    """
 
     key: str
     unit: NDArray[np.floating]
     norm: NDArray[np.float32]
-    frames: NDArray[np.int32]
+    frames: NDArray[np.int64]
     span: NDArray[np.float64]
+    measures: NDArray[np.float64] | None = None
+    part: int = 0
+    last: bool = True
+    frame_norm: NDArray[np.float32] | None = None
+    frame_unit: NDArray[np.floating] | None = None
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.unit.nbytes + (0 if self.frame_unit is None else self.frame_unit.nbytes)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor that is written piece by piece: its dtype, its shape, its content in order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    content: Iterable[Array]
+
+
+def write(
+    folder: Path,
+    fingerprint: str,
+    clips: Sequence[ClipRows],
+    rejected: Mapping[str, Reason],
+    *,
+    unique: bool = True,
+) -> Path:
+    """Write a shard; the file is whole or absent. Returns its path. ``unique``: as in ``write_pieces``.
+
+    Raises ``StoreError`` for rows that are not finite, absurd or zero.
+    """
+    for clip in clips:
+        _refuse(clip)
+    rows = [len(clip.frames) for clip in clips]
+    firsts = np.cumsum([0, *rows])[:-1].tolist()
+    unknown = np.full(len(MEASURES), np.nan)
+    entries = [[first, n, clip.part, clip.last] for first, n, clip in zip(firsts, rows, clips, strict=True)]
+    index: dict[str, Array] = {
+        "entries": np.array(entries, np.int64).reshape(-1, 4),
+        "measures": np.array([unknown if clip.measures is None else clip.measures for clip in clips], np.float64),
+        "keys": np.frombuffer(b"".join(bytes.fromhex(clip.key) for clip in clips), np.uint8).reshape(-1, 16),
+        "span": _joined([clip.span for clip in clips], (0, 2), np.float64),
+        "frames": _joined([clip.frames for clip in clips], (0,), np.int64),
+        "checksum": _joined([_checksums(clip) for clip in clips], (0,), np.int64),
+    }
+    index["measures"] = index["measures"].reshape(-1, len(MEASURES))
+    pieces = {name: _piece([getattr(clip, name) for clip in clips]) for name in ROWS} if clips else {}
+    if clips and clips[0].frame_unit is not None:
+        pieces |= {name: _piece([getattr(clip, name) for clip in clips]) for name in FRAMES}
+    return write_pieces(folder, fingerprint, index, rejected, pieces, unique=unique)
+
+
+def write_pieces(
+    folder: Path,
+    fingerprint: str,
+    index: Mapping[str, Array],
+    rejected: Mapping[str, Reason],
+    pieces: Mapping[str, Piece],
+    *,
+    unique: bool = True,
+) -> Path:
+    """Write a shard from its index and the pieces of the other tensors, which need not be in memory together.
+
+    Without ``unique`` the file is the same bytes, and has the same name, whenever its content is the same.
+    """
+    index = {**index, "rejected": _text(rejected)}
+    head = [np.asarray(index[name], order="C") for name in INDEX]
+    digest = hashlib.blake2b(digest_size=32)
+    for tensor in head:
+        digest.update(_bytes(tensor))
+    about = {"fingerprint": fingerprint, "measures": list(MEASURES), "index": digest.hexdigest()}
+    if unique:
+        about["nonce"] = secrets.token_hex(16)
+    shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in zip(INDEX, head, strict=True)}
+    shapes |= {name: (pieces[name].dtype, pieces[name].shape) for name in (*ROWS, *FRAMES) if name in pieces}
+    header = _header(about, shapes)
+
+    def content() -> Iterable[Bytes]:
+        yield header
+        yield from map(_bytes, head)
+        for name in list(shapes)[len(INDEX) :]:
+            for array in pieces[name].content:
+                yield _bytes(np.asarray(array, order="C"))
+
+    return write_atomic(folder / f"{_name(header)}{SUFFIX}", content())
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The header of a shard: clip key -> (first row, rows), rejected clip key -> (reason, detail)."""
+    """An opened shard: its index, verified, and where the other tensors lie in the file (dtype, shape, offset)."""
 
     path: Path
     fingerprint: str
-    clips: dict[str, tuple[int, int]]
-    rejected: dict[str, tuple[str, str]] = field(default_factory=dict)
+    entries: NDArray[np.int64]
+    keys: NDArray[np.bytes_]
+    measures: NDArray[np.float64]
+    span: NDArray[np.float64]
+    frames: NDArray[np.int64]
+    checksum: NDArray[np.int64]
+    rejected: dict[str, Reason]
+    places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]
+    size: int
 
 
-def write(folder: Path, fingerprint: str, clips: list[ClipRows], rejected: dict[str, tuple[str, str]]) -> Path:
-    """Write a shard named by its checksum; the file is whole or absent. Returns its path."""
-    tensors = {name: np.concatenate([getattr(clip, name) for clip in clips]) for name in _TENSORS} if clips else {}
-    table, first = {}, 0
-    for clip in clips:
-        table[clip.key] = [first, len(clip.frames)]
-        first += len(clip.frames)
-    about = {
-        "fingerprint": fingerprint,
-        "clips": table,
-        "rejected": {key: list(value) for key, value in rejected.items()},
-        "tensors": _tensors_checksum(tensors),
-    }
-    checksum = _checksum(about)
-    data = tensor_bytes(tensors, metadata={"mmmos": canonical_json(about | {"checksum": checksum})})
-    return write_atomic(folder / f"{checksum[:32]}{SUFFIX}", data)
+def open_shard(path: Path) -> Contents:
+    """Read a shard's header and index and verify both.
+
+    Raises ``DamagedShard`` for a file that is no whole shard, ``OSError`` where the file system refuses to read it.
+    """
+    with path.open("rb", buffering=0) as file:
+        try:
+            return _open(path, file)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise DamagedShard(f"{path} is not a readable shard: {error}.") from None
 
 
-def read_contents(path: Path) -> Contents:
-    """The header of a shard, its checksum verified. Raises ``DamagedShard`` for a file that is no whole shard."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            about = _header(path, file.read(length) if length <= _HEADER_LIMIT else b"")
-        return Contents(
-            path,
-            str(about["fingerprint"]),
-            {key: (int(first), int(rows)) for key, (first, rows) in about["clips"].items()},
-            {key: (str(reason), str(detail)) for key, (reason, detail) in about["rejected"].items()},
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedShard(f"{path} is not a readable shard: {error}.") from None
+def _open(path: Path, file: FileIO) -> Contents:
+    start = _read(file, _AT_ONCE)
+    length = int.from_bytes(start[:8], "little")
+    if not 2 <= length <= _HEADER_LIMIT:
+        raise ValueError("it does not begin like one")
+    start += _read(file, 8 + length - len(start))
+    header = start[: 8 + length]
+    if path.name != f"{_name(header)}{SUFFIX}":
+        raise ValueError("its header is not the one that it is named by")
+    tensors = json.loads(header[8:])
+    about = json.loads(tensors.pop("__metadata__")["mmmos"])
+    places, end = {}, 8 + length
+    for name, tensor in tensors.items():
+        dtype, shape = np.dtype(_DTYPES[tensor["dtype"]]), tuple(tensor["shape"])
+        places[name], end = (dtype, shape, end), 8 + length + tensor["data_offsets"][1]
+    size = os.fstat(file.fileno()).st_size
+    if size != end:
+        raise ValueError(f"it has {size} bytes instead of {end}")
+    dtype, shape, offset = places["rejected"]
+    stop = offset + shape[0]
+    start = start[:stop] + _read(file, stop - len(start))
+    if hashlib.blake2b(start[8 + length : stop], digest_size=32).hexdigest() != about["index"]:
+        raise ValueError("its index does not match the digest in its header")
+    index = {name: _view(start, *places[name]) for name in INDEX}
+    return Contents(
+        path,
+        about["fingerprint"],
+        index["entries"],
+        index["keys"].reshape(-1).view("S16"),
+        _known(index["measures"], about["measures"]),
+        index["span"],
+        index["frames"],
+        index["checksum"],
+        _reasons(index["rejected"].tobytes()),
+        {name: places[name] for name in (*ROWS, *FRAMES) if name in places},
+        size,
+    )
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a shard, all checksums verified. Raises ``DamagedShard`` for damage of any kind."""
-    try:
-        data = path.read_bytes()
-        about = _header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
-        tensors = load(data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise DamagedShard(f"{path} cannot be read: {error}.") from None
-    if _tensors_checksum(tensors) != about["tensors"]:
-        raise DamagedShard(f"{path} is damaged: its tensors do not match their checksum.")
-    return tensors
+class Reader:
+    """The vectors of an opened shard, mapped; a row is verified when it is first asked for.
+
+    ``pooled``: what a window mean consists of, by name, of all rows. Only those may be used for which ``verify`` was
+    called.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        with contents.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != contents.size:
+                raise DamagedShard(f"{contents.path} is not a readable shard: its length has changed.")
+            self._map = mmap(file.fileno(), contents.size, access=ACCESS_READ)
+        self._tensors = {name: _view(self._map, *place) for name, place in contents.places.items()}
+        own = {"frames": contents.frames, "span": contents.span}
+        self.pooled = tuple(({name: self._tensors[name] for name in ROWS if name in self._tensors} | own).items())
+        self._unverified = bytearray(b"?" * len(contents.frames))
+        self._offsets = np.concatenate([[0], np.cumsum(contents.frames)])
+
+    def verify(self, first: int, count: int) -> None:
+        """Compare consecutive rows with their checksums, once. Raises ``DamagedShard``."""
+        end = first + count
+        if self._unverified.find(b"?", first, end) < 0:
+            return
+        found = self._slices(first, end)
+        wanted = self.contents.checksum[first:end]
+        wrong = _row_checksums(found, self.contents.span[first:end], self.contents.frames[first:end]) != wanted
+        if wrong.any():
+            row = first + int(wrong.argmax())
+            raise DamagedShard(f"{self.contents.path} is damaged: row {row} does not match its checksum.")
+        self._unverified[first:end] = bytes(count)
+
+    def rows(self, first: int, count: int) -> dict[str, Array]:
+        """The vectors of consecutive rows, verified, by tensor, as views of the file. Raises ``DamagedShard``."""
+        self.verify(first, count)
+        return self._slices(first, first + count)
+
+    def _slices(self, first: int, end: int) -> dict[str, Array]:
+        frames = slice(self._offsets[first], self._offsets[end])
+        return {name: tensor[frames if name in FRAMES else slice(first, end)] for name, tensor in self._tensors.items()}
 
 
-def _header(path: Path, text: bytes) -> dict[str, Any]:
-    """What a shard's header says of it; ``ValueError`` when it does not match its checksum or the file's name."""
-    about: dict[str, Any] = json.loads(json.loads(text)["__metadata__"]["mmmos"])
-    expected = about.pop("checksum")
-    if _checksum(about) != expected or path.stem != expected[:32]:
-        raise ValueError("the header does not match its checksum")
-    return about
+def _refuse(clip: ClipRows) -> None:
+    """Raise ``StoreError`` for rows that no reader should ever meet."""
+    vectors = [(clip.unit, clip.norm)]
+    if clip.frame_unit is not None and clip.frame_norm is not None:
+        vectors.append((clip.frame_unit, clip.frame_norm))
+    sound = len(clip.frames) > 0 and (clip.frames > 0).all() and clip.norm.any(axis=1).all()
+    for unit, norm in vectors:
+        sound &= np.isfinite(unit).all() and np.abs(unit).max() < 2
+        sound &= np.isfinite(norm).all() and norm.min() >= 0 and norm.max() < ABSURD * np.sqrt(unit.shape[-1])
+    if not sound:
+        raise StoreError(f"The rows of clip {clip.key} are not finite, absurd or zero; they are not stored.")
 
 
-def _checksum(about: dict[str, Any]) -> str:
-    """blake2b-256 (hex) of the header's canonical JSON."""
-    return hashlib.blake2b(canonical_json(about).encode(), digest_size=32).hexdigest()
+def _row_checksums(vectors: Mapping[str, Array], span: Array, frames: Array) -> NDArray[np.int64]:
+    """CRC-32 of each row over its place, number of frames and vectors, and the vectors of its frames."""
+    found = np.empty(len(frames), np.int64)
+    if not len(frames):
+        return found
+    whole = [_cut(array, len(frames)) for array in (span, *(vectors[name] for name in ROWS))]
+    single = [_cut(vectors[name], int(frames.sum())) for name in FRAMES if name in vectors]
+    end = 0
+    for row, count in enumerate(frames.tolist()):
+        code, begin, end = count, end, end + count
+        for data, size in whole:
+            code = crc32(data[row * size : (row + 1) * size], code)
+        for data, size in single:
+            code = crc32(data[begin * size : end * size], code)
+        found[row] = code
+    return found
 
 
-def _tensors_checksum(tensors: dict[str, NDArray[Any]]) -> str:
-    """blake2b-256 (hex) over the tensors' names, dtypes, shapes and bytes, in the order of their names."""
-    digest = hashlib.blake2b(digest_size=32)
-    for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
-        digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.data)
-    return digest.hexdigest()
+def _cut(array: Array, count: int) -> tuple[memoryview, int]:
+    """The bytes of an array and how many of them each of its ``count`` items has."""
+    data = _bytes(np.asarray(array, order="C"))
+    return data, len(data) // count
+
+
+def _checksums(clip: ClipRows) -> NDArray[np.int64]:
+    names = ROWS if clip.frame_unit is None else (*ROWS, *FRAMES)
+    return _row_checksums({name: getattr(clip, name) for name in names}, np.ascontiguousarray(clip.span), clip.frames)
+
+
+def _header(about: Mapping[str, Any], shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> bytes:
+    """Length and JSON of a safetensors file, padded with spaces so that the tensors begin at a multiple of 64 bytes."""
+    tensors: dict[str, Any] = {"__metadata__": {"mmmos": canonical_json(about)}}
+    end = 0
+    for name, (dtype, shape) in shapes.items():
+        begin, end = end, end + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        tensors[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _name(header: bytes) -> str:
+    return hashlib.blake2b(header, digest_size=16).hexdigest()
+
+
+def _text(rejected: Mapping[str, Reason]) -> NDArray[np.uint8]:
+    """The rejections as JSON in ASCII, padded with spaces so that what follows is aligned; nothing for none."""
+    text = json.dumps({key: rejected[key] for key in sorted(rejected)}, separators=(",", ":")) if rejected else ""
+    return np.frombuffer((text + " " * (-len(text) % 8)).encode(), np.uint8)
+
+
+def _reasons(text: bytes) -> dict[str, Reason]:
+    found = json.loads(text) if text else {}
+    return {key: (str(reason), str(detail), str(name)) for key, (reason, detail, name) in found.items()}
+
+
+def _joined(arrays: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Array:
+    return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(shape, dtype)
+
+
+def _piece(arrays: Sequence[Array]) -> Piece:
+    return Piece(arrays[0].dtype, (sum(map(len, arrays)), *arrays[0].shape[1:]), arrays)
+
+
+def _bytes(array: Array) -> memoryview:
+    """The bytes of an array in C order."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _read(file: FileIO, count: int) -> bytes:
+    """The next bytes of a file, fewer only at its end."""
+    found = bytearray()
+    while len(found) < count and (some := file.read(count - len(found))):
+        found += some
+    return bytes(found)
+
+
+def _view(buffer: bytes | mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Array:
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(buffer, dtype, count, offset).reshape(shape) if count else np.zeros(shape, dtype)
+
+
+def _known(measures: Array, names: Sequence[str]) -> NDArray[np.float64]:
+    """The columns that this version knows, in its order; NaN where the shard lacks one."""
+    if tuple(names) == MEASURES:
+        return measures
+    found = {name: measures[:, column] for column, name in enumerate(names)}
+    unknown = np.full(len(measures), np.nan)
+    return np.stack([found.get(name, unknown) for name in MEASURES], axis=1)

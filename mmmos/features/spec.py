@@ -15,7 +15,7 @@ from mmmos import recipe
 from mmmos.audio import POLICY
 from mmmos.files import key_of
 
-SCHEMA = 1
+SCHEMA = 2
 WINDOW = 10.0
 NAME = r"^\w[\w.+-]*$"
 
@@ -57,13 +57,14 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """A feature set: an encoder, its windows (s) and the dtype of the stored unit vectors."""
+    """A feature set: an encoder, its windows (s), the dtype of the stored unit vectors, the layers that keep frames."""
 
     name: str
     encoder: EncoderSpec
     window: float = WINDOW
     hop: float = WINDOW
     dtype: str = "float16"
+    frames: tuple[str, ...] = ()
 
     def numbers(self) -> dict[str, object]:
         """Everything that changes the stored numbers."""
@@ -79,6 +80,7 @@ class FeatureSpec:
             "hop": float(self.hop),
             "pooling": "mean",
             "dtype": self.dtype,
+            "frames": list(self.frames),
         }
 
     @property
@@ -90,7 +92,8 @@ class FeatureSpec:
 class EncoderRecipe(recipe.Recipe):
     """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's.
 
-    ``precision`` and ``options`` go to the encoder; it refuses what it does not know.
+    ``frames`` are the layers, by name or number, whose single frames are kept besides the means of windows: "all",
+    "last" or a list. ``precision`` and ``options`` go to the encoder; it refuses what it does not know.
     """
 
     encoder: str
@@ -100,6 +103,7 @@ class EncoderRecipe(recipe.Recipe):
     window: float | None = Field(default=None, gt=0)
     hop: float | None = Field(default=None, gt=0)
     dtype: Literal["float16", "float32"] | None = None
+    frames: Literal["all", "last"] | list[str | int] | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
 

@@ -1,27 +1,36 @@
 """The store: a folder of feature sets, each a folder of immutable shards named by what they hold.
 
 A clip's key is the hash of its audio content and segment; the feature set's folder is named by its fingerprint.
-Writers never share a file, so there is no lock. A shard that cannot be trusted is a miss, said once in a warning.
-A clip is done (has rows), rejected (has a reason) or absent; only absent clips are computed.
+Writers never share a file, so there is no lock. What cannot be trusted is a miss, said once in a warning.
+A clip is done (has all its rows), rejected (has a reason) or absent; only absent clips are computed.
 """
 
+import errno
 import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.errors import StoreError, UsageError
+from mmmos.audio import MEASURES
+from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features import shard
-from mmmos.features.shard import ClipRows, DamagedShard
+from mmmos.features.index import ATTEMPTS, Index, changing, grouped
+from mmmos.features.shard import ClipRows, Contents, DamagedShard, Reader, Reason
 from mmmos.features.spec import FeatureSpec
-from mmmos.files import pretty_json, write_atomic
+from mmmos.files import TEMPORARY, pretty_json, write_atomic
 
 log = logging.getLogger("mmmos")
+
+# Shards that are mapped at a time.
+OPEN = 512
+
+Read = TypeVar("Read")
 
 
 def clip_key(content: str, start: float | None, end: float | None) -> str:
@@ -36,24 +45,37 @@ def folder_of(store: str | Path, spec: FeatureSpec) -> Path:
 
 
 def write(
-    store: str | Path, spec: FeatureSpec, clips: list[ClipRows], rejected: dict[str, tuple[str, str]]
+    store: str | Path, spec: FeatureSpec, clips: Sequence[ClipRows], rejected: Mapping[str, Reason]
 ) -> Path | None:
     """Store clips and rejections of a feature set in one shard; they are durable when this returns.
 
-    Returns the shard's path, None when there was nothing to store. Raises ``StoreError`` when the disk refuses.
+    Returns the shard's path, None when there was nothing to store. Raises ``SetupError`` when the disk refuses and
+    ``StoreError`` for rows that are not sound.
     """
     if not clips and not rejected:
         return None
     folder = folder_of(store, spec)
-    about = folder / "spec.json"
     try:
-        if not about.is_file():
-            write_atomic(about, pretty_json({"name": spec.name, **spec.numbers()}))
+        describe(folder, spec)
         return shard.write(folder, spec.fingerprint, clips, rejected)
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}. What is stored already is kept."
+        size = sum(clip.nbytes for clip in clips) / 1e6
+        more = f" {size:.1f} MB were to be written." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise SetupError(
+            f"{folder} cannot be written: {error.strerror or error}.{more} What is stored already is kept; the same"
+            " command goes on from there."
         ) from error
+
+
+def describe(folder: Path, spec: FeatureSpec) -> None:
+    """Write ``spec.json``, which says what a feature set's numbers depend on, where it is absent or other."""
+    about, text = folder / "spec.json", pretty_json({"name": spec.name, **spec.numbers()})
+    try:
+        current = about.read_bytes()
+    except OSError:
+        current = b""
+    if current != text.encode():
+        write_atomic(about, text)
 
 
 @dataclass(frozen=True)
@@ -62,9 +84,22 @@ class Rows:
 
     unit: NDArray[np.floating]
     norm: NDArray[np.float32]
-    frames: NDArray[np.int32]
+    frames: NDArray[np.int64]
     span: NDArray[np.float64]
     clip: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of one clip: ``unit`` (frames, layers, dim) and ``norm`` (frames, layers), so that raw = unit × norm.
+
+    ``windows`` (windows + 1,) are the offsets of the windows' frames; views of the file where the clip lies in one
+    shard.
+    """
+
+    unit: NDArray[np.floating]
+    norm: NDArray[np.float32]
+    windows: NDArray[np.int64]
 
 
 class FeatureSet:
@@ -73,144 +108,156 @@ class FeatureSet:
     def __init__(self, store: str | Path, spec: FeatureSpec) -> None:
         self.spec = spec
         self.store, self.folder = Path(store), folder_of(store, spec)
-        self._where: dict[str, tuple[Path, int, int]] = {}
-        self._rejected: dict[str, tuple[str, str]] = {}
-        self._scanned: set[Path] = set()
-        self._damaged: dict[Path, DamagedShard] = {}
-        self.refresh()
+        self.index = Index(self.folder, spec.fingerprint)
+        self._readers: OrderedDict[Path, Reader] = OrderedDict()
 
     def refresh(self) -> None:
-        """Read the headers of shards that were not there before."""
-        for path in sorted(self.folder.glob(f"*{shard.SUFFIX}")):
-            if path not in self._scanned:
-                self._scanned.add(path)
-                try:
-                    self._add(shard.read_contents(path))
-                except DamagedShard as error:
-                    self._damaged[path] = error
-                    log.warning("%s Its clips are computed again.", error)
-                except StoreError as error:
-                    log.warning("%s It is left alone.", error)
-
-    def _add(self, contents: shard.Contents) -> None:
-        if contents.fingerprint != self.spec.fingerprint:
-            raise StoreError(f"{contents.path} belongs to another feature set ({contents.fingerprint[:12]}).")
-        for key, (first, rows) in contents.clips.items():
-            self._where.setdefault(key, (contents.path, first, rows))
-        self._rejected.update(contents.rejected)
+        """Open the shards that were not there before."""
+        self.index.refresh()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._where
+        return bool(self.index.done([key])[0])
 
-    def rejection(self, key: str) -> tuple[str, str] | None:
-        """Reason code and detail of a rejected clip, None for any other."""
-        return None if key in self._where else self._rejected.get(key)
+    def missing(self, keys: Iterable[str], *, retry: bool = False) -> list[str]:
+        """The distinct keys that are neither done nor rejected, in their order; with ``retry`` also the rejected."""
+        return self.index.missing(keys, retry=retry)
 
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """The distinct keys that are neither done nor rejected, in their order."""
-        return [key for key in dict.fromkeys(keys) if key not in self._where and key not in self._rejected]
+    def rejections(self, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Reason code and detail of the clips that are rejected and not done, by key."""
+        done = self.index.done(keys).tolist()
+        known = self.index.rejected
+        return {key: known[key][:2] for key, is_done in zip(keys, done, strict=True) if not is_done and key in known}
 
-    def write(self, clips: list[ClipRows], rejected: dict[str, tuple[str, str]]) -> None:
+    def write(self, clips: Sequence[ClipRows], rejected: Mapping[str, Reason] | None = None) -> None:
         """Store clips and rejections in one shard; they are durable when this returns."""
-        path = write(self.store, self.spec, clips, rejected)
-        if path is not None:
-            self._scanned.add(path)
-            self._add(shard.read_contents(path))
+        write(self.store, self.spec, clips, rejected or {})
+        self.refresh()
 
-    def gather(self, keys: list[str]) -> Rows:
-        """The windows of clips, in the order of the keys; one shard after the other is in memory.
+    def gather(self, keys: Sequence[str]) -> Rows:
+        """The windows of clips that are done, in the order of the keys, every row verified.
 
-        Raises ``DamagedShard``: the shard is set aside first, so that ``missing`` names its clips.
+        Raises ``DamagedShard`` when rows are damaged or gone; after that ``missing`` names their clips.
         """
-        places = [self._where[key] for key in keys]
-        counts = np.array([rows for _, _, rows in places], dtype=np.int64)
-        ends = np.cumsum(counts)
-        clips_of: dict[Path, list[int]] = {}
-        for position, (path, _, _) in enumerate(places):
-            clips_of.setdefault(path, []).append(position)
-        arrays: dict[str, NDArray[Any]] = {}
-        for path, positions in clips_of.items():
-            for name, tensor in self._read(path).items():
-                if name not in arrays:
-                    arrays[name] = np.empty((counts.sum(), *tensor.shape[1:]), tensor.dtype)
-                for position in positions:
-                    _, first, rows = places[position]
-                    arrays[name][ends[position] - rows : ends[position]] = tensor[first : first + rows]
-        return Rows(**arrays, clip=np.repeat(np.arange(len(keys)), counts))
+        return self._held(lambda: self._gather(keys), keys)
 
-    def _read(self, path: Path) -> dict[str, NDArray[Any]]:
-        try:
-            return shard.read(path)
-        except DamagedShard as error:
-            self._set_aside(path, error)
-            self._where, self._rejected, self._scanned = {}, {}, set()
-            self.refresh()
-            raise
-
-    def clear(self) -> None:
-        """Set aside the shards whose headers were found damaged. Raises ``StoreError`` where that is not allowed."""
-        while self._damaged:
-            self._set_aside(*self._damaged.popitem())
-
-    def _set_aside(self, path: Path, error: DamagedShard) -> None:
-        self._scanned.discard(path)
-        try:
-            path.rename(path.with_suffix(".damaged"))
-        except FileNotFoundError:
-            pass
-        except OSError as refused:
-            raise StoreError(f"{error} It cannot be set aside ({refused.strerror}): delete it.") from None
-
-
-@dataclass(frozen=True)
-class SetSummary:
-    """What a feature set in a store holds."""
-
-    folder: str
-    shards: int
-    clips: int
-    windows: int
-    rejected: int
-    megabytes: float
-
-    def as_dict(self) -> dict[str, object]:
-        """The fields by name."""
-        return asdict(self)
-
-
-def summaries(store: str | Path) -> list[SetSummary]:
-    """One summary for each feature set of a store, from the shards' headers. Raises ``StoreError`` for a broken one."""
-    found = []
-    for folder in _folders(store):
-        contents = [shard.read_contents(path) for path in sorted(folder.glob(f"*{shard.SUFFIX}"))]
-        clips = {key: rows for c in contents for key, (_, rows) in c.clips.items()}
-        rejected = {key for c in contents for key in c.rejected} - set(clips)
-        size = sum(c.path.stat().st_size for c in contents) / 1e6
-        found.append(SetSummary(folder.name, len(contents), len(clips), sum(clips.values()), len(rejected), size))
-    return found
-
-
-def verify(store: str | Path) -> list[str]:
-    """A sentence for each shard that is damaged, set aside or in the wrong folder; empty when all is well."""
-    problems = []
-    for folder in _folders(store):
-        problems += [f"{path} was set aside as damaged. Delete it." for path in sorted(folder.glob("*.damaged"))]
-        for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
+    def _held(self, read: Callable[[], Read], keys: Sequence[str]) -> Read:
+        """What ``read`` returns; where shards have gone or rows are damaged, of the copies in other shards."""
+        for _ in range(ATTEMPTS):
             try:
-                contents, tensors = shard.read_contents(path), shard.read(path)
-                if not folder.name.endswith(contents.fingerprint[:12]):
-                    raise StoreError(f"{path} belongs to another feature set ({contents.fingerprint[:12]}).")
-                if tensors and len(tensors["unit"]) != sum(rows for _, rows in contents.clips.values()):
-                    raise StoreError(f"{path} holds other rows than its header says.")
-            except StoreError as error:
-                problems.append(str(error))
-    return problems
+                return read()
+            except FileNotFoundError:
+                # Another process has compacted the set.
+                self.refresh()
+            except DamagedShard as error:
+                if not self.index.done(keys).all():
+                    raise
+                log.warning("%s It is read from another shard.", error)
+        raise changing(self.folder)
 
+    def _gather(self, keys: Sequence[str]) -> Rows:
+        entries, clips = self._entries(keys)
+        table = self.index.table
+        counts = table.rows[entries]
+        out: dict[str, NDArray[Any]] = {}
+        damaged: list[DamagedShard] = []
+        # In the order of the files. Copying row by row beats one gather of numpy or torch from a mapped file.
+        order = np.lexsort((table.first[entries], table.shard[entries]))
+        columns = (table.shard[entries], table.place[entries], table.first[entries], counts, np.cumsum(counts))
+        for number, place, first, count, end in zip(*(column[order].tolist() for column in columns), strict=True):
+            try:
+                reader = self._reader(self.index.shards[number])
+                reader.verify(first, count)
+            except DamagedShard as error:
+                self.index.disown(number, place)
+                damaged.append(error)
+                continue
+            for name, rows in reader.pooled:
+                if name not in out:
+                    out[name] = np.empty((counts.sum(), *rows.shape[1:]), rows.dtype)
+                out[name][end - count : end] = rows[first : first + count]
+        if damaged:
+            raise DamagedShard(f"{damaged[0]}" + (f" So are {len(damaged) - 1} others." if damaged[1:] else ""))
+        return Rows(**(out or self._nothing()), clip=np.repeat(clips, counts))
 
-def _folders(store: str | Path) -> list[Path]:
-    """The folders of a store that hold shards. Raises ``UsageError`` when there is no store."""
-    if not Path(store).is_dir():
-        raise UsageError(f"There is no store {str(store)!r}; mmmos features extract makes one.")
-    return sorted(
-        {path.parent for pattern in (f"*{shard.SUFFIX}", "*.damaged") for path in Path(store).glob(f"*/{pattern}")}
-    )
+    def _nothing(self) -> dict[str, NDArray[Any]]:
+        layers, dim = self.spec.encoder.layers, self.spec.encoder.dim
+        unit, norm = np.zeros((0, layers, dim), self.spec.dtype), np.zeros((0, layers), np.float32)
+        return {"unit": unit, "norm": norm, "frames": np.zeros(0, np.int64), "span": np.zeros((0, 2))}
+
+    def frames(self, key: str) -> Frames:
+        """The frames of a clip that is done. Raises ``UsageError`` where the feature set keeps none.
+
+        Raises ``DamagedShard`` as ``gather``.
+        """
+        if not self.spec.frames:
+            raise UsageError(f"{self.folder} keeps no frames; ask for them in the feature recipe: frames = [layers].")
+        return self._held(lambda: self._frames(key), [key])
+
+    def _frames(self, key: str) -> Frames:
+        table, parts = self.index.table, []
+        for entry in self._entries([key])[0].tolist():
+            number, first, count = int(table.shard[entry]), int(table.first[entry]), int(table.rows[entry])
+            contents = self.index.shards[number]
+            try:
+                rows = self._reader(contents).rows(first, count)
+            except DamagedShard:
+                self.index.disown(number, int(table.place[entry]))
+                raise
+            parts.append((rows["frame_unit"], rows["frame_norm"], contents.frames[first : first + count]))
+        unit, norm, frames = (
+            parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+        )
+        return Frames(unit, norm, np.concatenate([[0], np.cumsum(frames)]))
+
+    def measures(self, keys: Sequence[str]) -> NDArray[np.float64]:
+        """What was measured of the audio of clips that are done: (clips, ``audio.MEASURES``).
+
+        Raises ``DamagedShard`` for a clip that is not done.
+        """
+        table, found = self.index.table, np.empty((len(keys), len(MEASURES)))
+        if len(keys):
+            self._entries(keys)
+            last = table.end[table.find(keys)] - 1
+            for number, clips in grouped(table.shard[last]):
+                found[clips] = self.index.shards[number].measures[table.place[last[clips]]]
+        return found
+
+    def _entries(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        try:
+            return self.index.entries(keys)
+        except KeyError as error:
+            raise DamagedShard(f"{self.folder} does not hold clip {error.args[0]}.") from None
+
+    def _reader(self, contents: Contents) -> Reader:
+        if contents.path in self._readers:
+            self._readers.move_to_end(contents.path)
+            return self._readers[contents.path]
+        try:
+            reader = self._readers[contents.path] = Reader(contents)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{contents.path} cannot be read: {error.strerror or error}.") from error
+        if len(self._readers) > OPEN:
+            self._readers.popitem(last=False)
+        return reader
+
+    def prepare(self) -> None:
+        """Make the set ready to be written to: set aside shards that could not be opened, where that is allowed.
+
+        Raises ``SetupError`` for a store that cannot be written, before anything is computed for it.
+        """
+        while self.index.damaged:
+            path, _ = self.index.damaged.popitem()
+            try:
+                path.rename(path.with_suffix(".damaged"))
+            except FileNotFoundError:
+                # Another process has set it aside.
+                continue
+            except OSError as error:
+                log.warning("%s is damaged and cannot be set aside (%s).", path, error.strerror)
+        try:
+            describe(self.folder, self.spec)
+            write_atomic(self.folder / f".writable{TEMPORARY}", b"\n").unlink(missing_ok=True)
+        except OSError as error:
+            raise SetupError(f"{self.folder} cannot be written: {error.strerror or error}.") from error

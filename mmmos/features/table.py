@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmmos.audio import FLAGS
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import key_of
 
@@ -48,7 +49,8 @@ class Features:
     """Embeddings of the clips that are usable in every feature set.
 
     ``ids`` clip ids; ``keys`` store keys of their audio; ``sets`` by feature set name, rows in the order of ``ids``;
-    ``status`` of every clip asked for, indexed by id: columns status ("done" or "rejected"), reason, detail.
+    ``status`` of every clip asked for, indexed by id: columns status ("done", "rejected" or "failed"), reason, detail,
+    flags.
     """
 
     ids: tuple[str, ...]
@@ -80,6 +82,13 @@ class Features:
         audio = hashlib.sha256("\n".join(keys).encode()).hexdigest()
         return key_of({"audio": audio, "sets": {name: self[name].fingerprint for name in names}})
 
+    def flagged(self) -> pd.DataFrame:
+        """A row for each flag that a clip has: flag, clips, meaning, example (a clip's id)."""
+        flags = self.status["flags"].str.split(", ").explode()
+        rows = [(flag, int((flags == flag).sum()), meaning) for flag, meaning in FLAGS.items() if (flags == flag).any()]
+        first = [flags.index[flags == flag][0] for flag, _, _ in rows]
+        return pd.DataFrame(rows, columns=["flag", "clips", "meaning"]).assign(example=first)
+
     def rejected(self) -> pd.DataFrame:
-        """The rejected clips: reason and detail, indexed by id."""
-        return self.status.loc[self.status["status"] == "rejected", ["reason", "detail"]]
+        """The clips without embeddings, rejected or failed: reason and detail, indexed by id."""
+        return self.status.loc[self.status["status"] != "done", ["reason", "detail"]]

@@ -1,59 +1,58 @@
 """One task of extraction: decode some clips once, encode them with every encoder that lacks them, store the rows.
 
 It runs in any process: it is told by a small record, writes its shards itself and returns only what was not stored.
-Decoding and resampling run in threads ahead of the encoders; a file of any length passes through in blocks.
+Files are decoded in a process of their own, resampled in threads ahead of the encoders; a file of any length passes
+through in blocks, and a long one is stored part by part.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmmos import audio, parallel, progress
-from mmmos.errors import Rejected, StoreError, UsageError
+from mmmos.audio import isolated
+from mmmos.errors import MmmosError, Rejected, StoreError, UnknownName, UsageError
 from mmmos.features import encoding, spec, store, weights
+from mmmos.features.clips import Clip, Reason
 from mmmos.features.encoders import Encoder, encoder
 from mmmos.features.shard import ClipRows
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.resampling import resampler
 
-Reason = tuple[str, str]
-
-# Reasons that say something of the file system and nothing of the audio: never stored, so the next run tries again.
-TRANSIENT = {"missing", "not_a_file", "unreadable", "empty_file", "changed"}
-
-# Bytes of rows that are stored without waiting for the task's end, so that long files do not pile up in memory.
+# Bytes of rows, and s since the last time, after which rows are stored without waiting for the task's end.
 SHARD_BYTES = 64_000_000
+SHARD_SECONDS = 30.0
 # Bytes of an audio file whose own progress is shown.
 LONG_FILE = 20_000_000
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip to encode: store key, audio file and its stamp, segment in s (None: to either end of the file)."""
+class Lack:
+    """What a feature set lacks of a task: its fingerprint, the keys, and which parts of begun clips it has."""
 
-    key: str
-    file: str
-    stamp: tuple[int, int]
-    start: float | None
-    end: float | None
+    fingerprint: str
+    keys: frozenset[str]
+    begun: Mapping[str, frozenset[int]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Clips, and for each encoder its table, the fingerprint of its feature set and the keys that it lacks.
+    """Clips, and for each encoder its table and what its feature set lacks.
 
     ``threads`` encode on a CPU; elsewhere they decode.
     """
 
     tables: tuple[EncoderRecipe, ...]
-    fingerprints: tuple[str, ...]
-    lacking: tuple[frozenset[str], ...]
+    lacking: tuple[Lack, ...]
     clips: tuple[Clip, ...]
     store: str
     device: str
@@ -65,118 +64,143 @@ def encode_chunk(task: Task) -> dict[str, Reason]:
     """Carry out a task. Returns (reason, detail) of the clips to be tried again, by key."""
     if parent_process() is not None:
         progress.show(task.progress, lines=True)
-    vanished: dict[str, Reason] = {}
+    heard = {clip.key: _Heard() for clip in task.clips}
     with encoding.threads(task.device, task.threads) as pool:
         loaded = load_encoders(task.tables, task.device)
         desks = [_Desk(task, number, each, pool) for number, each in enumerate(loaded)]
-        decoded = parallel.ahead(partial(_pieces, desks), task.clips, threads=1 if pool else task.threads)
-        with closing(decoded):
-            _encode(decoded, desks, vanished)
-    return vanished
+        pieces = partial(_pieces, desks, heard)
+        with closing(parallel.ahead(pieces, task.clips, threads=1 if pool else task.threads)) as decoded:
+            try:
+                _encode(decoded, desks, heard)
+            except BaseException:
+                # Whatever stopped the rest, and before anything is waited for: what is collected is kept.
+                with suppress(MmmosError):
+                    for desk in desks:
+                        desk.store()
+                raise
+    return {key: reason for desk in desks for key, reason in desk.unsettled.items()}
 
 
-def _encode(decoded: "Decoded", desks: Sequence["_Desk"], vanished: dict[str, Reason]) -> None:
-    """Feed the desks; the clips to be tried again are added to ``vanished``."""
+def _encode(decoded: "Decoded", desks: Sequence["_Desk"], heard: Mapping[str, "_Heard"]) -> None:
     for clip, pieces in decoded:
-        involved = [desk for desk in desks if clip.key in desk.lacking]
+        involved = [desk for desk in desks if clip.key in desk.lacking.keys]
         try:
-            for desk, start, wave in _shown(pieces, clip, involved):
+            for desk, start, wave in _shown(pieces, clip, heard[clip.key], involved):
                 desk.bench.add(clip.key, start, wave)
+                desk.collect()
         except Rejected as error:
-            if error.reason in TRANSIENT:
-                vanished[clip.key] = error.reason, error.detail
             for desk in involved:
                 desk.reject(clip.key, error)
         else:
             for desk in involved:
-                desk.bench.complete(clip.key)
+                desk.bench.complete(clip.key, heard[clip.key].measures)
         for desk in desks:
             desk.collect()
     for desk in desks:
         desk.bench.flush()
-        desk.collect(last=True)
+        desk.collect()
+        desk.store()
 
 
 class _Desk:
-    """One encoder's part of a task: what it lacks, encodes and stores."""
+    """One encoder's part of a task: what it lacks, encodes and stores; ``unsettled`` is what is not stored, and why."""
 
     def __init__(self, task: Task, number: int, loaded: Encoder, pool: encoding.Pool | None) -> None:
         self.spec = feature_spec(task.tables[number], loaded)
-        if self.spec.fingerprint != task.fingerprints[number]:
+        self.lacking = task.lacking[number]
+        if self.spec.fingerprint != self.lacking.fingerprint:
             name = task.tables[number].encoder
             raise StoreError(f"The weights of {name!r} changed while they were in use. Start again.")
-        self.lacking = task.lacking[number]
-        self.bench = encoding.Bench(self.spec, loaded, task.device, pool)
+        self.bench = encoding.Bench(self.spec, loaded, task.device, pool, self.lacking.begun)
+        self.unsettled: dict[str, Reason] = {}
+        self._names = {clip.key: Path(clip.file).name for clip in task.clips}
         self._store = task.store
         self._done: list[ClipRows] = []
         self._rejected: dict[str, Reason] = {}
+        self._stored = time.monotonic()
 
     def reject(self, key: str, error: Rejected) -> None:
         """Forget a clip; a reason that will hold the next time is stored."""
         self.bench.drop(key)
-        if error.reason not in TRANSIENT:
-            self._rejected[key] = error.reason, error.detail
+        self._refuse(key, (error.reason, error.detail))
 
-    def collect(self, last: bool = False) -> None:
-        """Take what is finished and store it, all of it at the last or when it has become much."""
-        for key, rows in self.bench.finished().items():
-            if rows is None:
-                self._rejected[key] = "bad_embedding", audio.REASONS["bad_embedding"]
-            else:
-                self._done.append(rows)
-        if last or sum(rows.unit.nbytes for rows in self._done) > SHARD_BYTES:
-            store.write(self._store, self.spec, self._done, self._rejected)
-            self._done, self._rejected = [], {}
+    def collect(self) -> None:
+        """Take what is finished; store it when it has become much or the last time was long ago."""
+        rows, refused = self.bench.finished()
+        self._done += rows
+        for key, reason in refused.items():
+            self._refuse(key, reason)
+        late = time.monotonic() - self._stored > SHARD_SECONDS
+        if late or sum(rows.nbytes for rows in self._done) > SHARD_BYTES:
+            self.store()
+
+    def store(self) -> None:
+        """Store what is collected."""
+        rejected = {key: (*reason, self._names[key]) for key, reason in self._rejected.items()}
+        store.write(self._store, self.spec, self._done, rejected)
+        self._done, self._rejected, self._stored = [], {}, time.monotonic()
+
+    def _refuse(self, key: str, reason: Reason) -> None:
+        (self.unsettled if reason[0] in audio.TRANSIENT else self._rejected)[key] = reason
+
+
+@dataclass
+class _Heard:
+    """What the decoding of a clip tells besides its samples: its declared length in s, what was measured."""
+
+    seconds: float = math.nan
+    measures: NDArray[np.float64] | None = None
 
 
 Piece = tuple[_Desk, int, audio.Samples]
 Decoded = Iterator[tuple[Clip, Iterator[Piece]]]
 
 
-def _pieces(desks: Sequence[_Desk], clip: Clip) -> Iterator[Piece]:
+def _pieces(desks: Sequence[_Desk], heard: Mapping[str, _Heard], clip: Clip) -> Iterator[Piece]:
     """The windows of a clip for every desk that lacks it: desk, first sample and samples at its encoder's rate.
 
     A file written to since its content was hashed is refused, sound or not.
     """
     try:
-        yield from _decoded([desk for desk in desks if clip.key in desk.lacking], clip)
+        yield from _decoded([desk for desk in desks if clip.key in desk.lacking.keys], heard[clip.key], clip)
     except Rejected as error:
-        if error.reason in TRANSIENT or audio.stamp(clip.file) == clip.stamp:
+        if error.reason in audio.TRANSIENT or audio.stamp(clip.file) == clip.stamp:
             raise
     if audio.stamp(clip.file) != clip.stamp:
         raise Rejected("changed", f"{clip.file} was written to while it was being read; it is tried again next time")
 
 
-def _decoded(desks: Sequence[_Desk], clip: Clip) -> Iterator[Piece]:
+def _decoded(desks: Sequence[_Desk], heard: _Heard, clip: Clip) -> Iterator[Piece]:
     """One pass over the file: each block is resampled once for each rate, and cut for each desk."""
     cutters = [(desk, encoding.cutter(desk.spec)) for desk in desks]
-    with audio.stream(clip.file, clip.start, clip.end) as file:
+    with isolated.stream(clip.file, clip.start, clip.end) as file:
+        heard.seconds = file.seconds
         kinds = {(desk.spec.encoder.resampler, desk.spec.encoder.rate) for desk in desks}
         resamplers = {kind: resampler(kind[0], file.rate, kind[1]) for kind in sorted(kinds)}
         for block, last in _with_end(file.blocks):
-            signal = audio.mono(block)
-            resampled = {kind: each.push(signal, last) for kind, each in resamplers.items()}
+            resampled = {kind: each.push(block, last) for kind, each in resamplers.items()}
             for desk, cutter in cutters:
                 part = resampled[desk.spec.encoder.resampler, desk.spec.encoder.rate]
                 for start, wave in cutter.push(part, last):
                     yield desk, start, wave
+        heard.measures = file.measures()
 
 
 def _with_end(blocks: Iterator[audio.Samples]) -> Iterator[tuple[audio.Samples, bool]]:
     """Each block and whether it is the last one, which is an empty one."""
     for block in blocks:
         yield block, False
-    yield np.zeros((0, 1), np.float32), True
+    yield np.zeros(0, np.float32), True
 
 
-def _shown(pieces: Iterator[Piece], clip: Clip, desks: Sequence[_Desk]) -> Iterator[Piece]:
+def _shown(pieces: Iterator[Piece], clip: Clip, heard: _Heard, desks: Sequence[_Desk]) -> Iterator[Piece]:
     """The pieces of a clip, of a long file with progress."""
     if not progress.is_shown() or clip.stamp[0] < LONG_FILE:
-        return pieces
-    with audio.stream(clip.file) as file:
-        seconds = min(file.seconds, clip.end or math.inf) - (clip.start or 0.0)
-    total = sum(math.ceil(seconds / desk.spec.hop) for desk in desks)
-    return progress.track(pieces, total, f"{Path(clip.file).name}, windows")
+        yield from pieces
+        return
+    for first in pieces:
+        total = sum(math.ceil(heard.seconds / desk.spec.hop) for desk in desks) if math.isfinite(heard.seconds) else 0
+        yield from progress.track(chain([first], pieces), total, f"{Path(clip.file).name}, windows")
 
 
 def feature_spec(table: EncoderRecipe, loaded: Encoder) -> FeatureSpec:
@@ -188,7 +212,19 @@ def feature_spec(table: EncoderRecipe, loaded: Encoder) -> FeatureSpec:
     if facts.maximum and round(window * facts.rate) > facts.maximum:
         most = facts.maximum / facts.rate
         raise UsageError(f"A window of {window:g} s is too long for {table.encoder}: it takes {most:g} s at most.")
-    return FeatureSpec(table.set_name, facts, window, table.hop or window, table.dtype or "float16")
+    frames = _frame_layers(table, facts.names())
+    return FeatureSpec(table.set_name, facts, window, table.hop or window, table.dtype or "float16", frames)
+
+
+def _frame_layers(table: EncoderRecipe, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers whose frames a table asks for, in their order. Raises ``UnknownName``."""
+    if table.frames == "all":
+        return names
+    wanted = [names[-1]] if table.frames == "last" else [str(layer) for layer in table.frames or ()]
+    for name in wanted:
+        if name not in names:
+            raise UnknownName(f"layer of {table.encoder}", name, names)
+    return tuple(name for name in names if name in wanted)
 
 
 _Key = tuple[str, str, object]

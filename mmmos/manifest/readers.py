@@ -17,7 +17,10 @@ from typing import Any
 from mmmos.errors import did_you_mean
 from mmmos.manifest.rows import ROLES, Report, Rows, canonical, shorten
 
-AUDIO_EXTENSIONS = ("wav", "flac", "aiff", "aif", "aac", "au", "caf", "m4a", "mp3", "ogg", "opus", "w64", "webm")
+AUDIO_EXTENSIONS = (
+    *("wav", "flac", "aiff", "aif", "aac", "amr", "ape", "au", "caf", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus"),
+    *("rf64", "tta", "w64", "webm", "wma", "wv"),
+)
 MAX_LINE, MAX_DEPTH, MAX_COLUMNS = 2**20, 16, 1000
 
 _KINDS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".scp": "scp"}

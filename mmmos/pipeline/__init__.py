@@ -80,7 +80,7 @@ def run(path: str | Path = "challenge.toml", *, jobs: int = 0, device: str = "au
     elif not is_of(inputs.submission, ensemble):
         clear(inputs)
     boards = boards_of(inputs, ensemble, intervals)
-    write_files(inputs, ensemble, boards, features.rejected(), absent)
+    write_files(inputs, ensemble, boards, features, absent)
     return Outcome(inputs.submission, answer, ensemble, record, boards, features.rejected())
 
 
@@ -96,7 +96,7 @@ def report(path: str | Path = "challenge.toml", *, intervals: int = 1000) -> Out
     if not answer.is_file() or not is_of(inputs.submission, ensemble):
         raise UsageError(f"{inputs.submission} holds no answer of the ensemble that is chosen now; type mmmos run.")
     boards = boards_of(inputs, ensemble, intervals)
-    write_files(inputs, ensemble, boards, features.rejected(), unusable(inputs, features))
+    write_files(inputs, ensemble, boards, features, unusable(inputs, features))
     record = inputs.runs / f"{inputs.challenge.submission.name}.json"
     return Outcome(inputs.submission, answer, ensemble, record, boards, features.rejected())
 

@@ -13,6 +13,7 @@ from mmmos.axes import AXES
 from mmmos.challenge import Inputs
 from mmmos.ensembles.ensemble import Ensemble, select
 from mmmos.errors import InputError
+from mmmos.features.table import Features
 from mmmos.files import key_of, write_atomic
 from mmmos.submissions.leaderboard import leaderboard, write_leaderboard
 from mmmos.submissions.report import write_report
@@ -104,10 +105,10 @@ def _evaluation_truth(inputs: Inputs) -> pd.DataFrame | None:
 
 
 def write_files(
-    inputs: Inputs, ensemble: Ensemble, boards: dict[str, pd.DataFrame], rejected: pd.DataFrame, absent: list[str]
+    inputs: Inputs, ensemble: Ensemble, boards: dict[str, pd.DataFrame], features: Features, absent: list[str]
 ) -> None:
     """Leaderboard files of the most telling set, and the report on all of them."""
-    folder, name = inputs.submission, inputs.challenge.submission.name
+    folder, name, rejected = inputs.submission, inputs.challenge.submission.name, features.rejected()
     shown = next(iter(boards), None)
     if shown is None:
         return
@@ -128,6 +129,7 @@ def write_files(
         truth=None if truth is None else truth.loc[drawn.index],
         members=ensemble.members(),
         rejects=rejected,
+        flags=features.flagged(),
         notes=_notes(ensemble, boards, absent),
     )
 

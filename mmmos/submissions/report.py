@@ -40,6 +40,7 @@ def write_report(
     truth: pd.DataFrame | None,
     members: pd.DataFrame,
     rejects: pd.DataFrame,
+    flags: pd.DataFrame,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write the report to ``path`` and return it.
@@ -47,8 +48,8 @@ def write_report(
     ``data``: counts per set or domain (clips, usable, rejected, …). ``leaderboards``: set name -> table from
     ``leaderboard``. ``predictions``: scores indexed by clip id. ``truth``: as in ``mmmos.evaluate``, for the figures;
     None shows each axis' distribution instead. ``members``: a row per run of the ensemble with its weight.
-    ``rejects``: a row per rejected clip with its reason. ``notes``: sentences shown at the top. A named index is
-    shown as a column.
+    ``rejects``: a row per clip that is not used, with its reason. ``flags``: a row per oddity of the audio that is used.
+    ``notes``: sentences shown at the top. A named index is shown as a column.
     Raises ``InputError`` when predictions and truth do not hold the same clips.
     """
     figures = _figures(predictions, truth) if truth is not None else {}
@@ -64,6 +65,7 @@ def write_report(
         spread=_table(_spread(predictions)),
         members=_table(members),
         rejects=_table(rejects),
+        flags=_table(flags),
     )
     return write_atomic(path, page)
 

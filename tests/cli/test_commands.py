@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmmos import cli, progress
+from mmmos.cli import signals
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_one_encoder_runs_by_name_with_weights_of_its_own(command, tmp_path):
     code, _, err = command(*line)
     assert code == 0 and "10 of 10 clips" in err and "(wavlm)" in err
     code, _, err = command(*line, "--precision", "bfloat16", "--jobs", "1")
-    assert code == 0 and len(list((tmp_path / "store").iterdir())) == 2
+    assert code == 0 and len(list((tmp_path / "store").glob("wavlm-*"))) == 2
 
 
 def test_fetching_what_is_here_says_where_and_what_it_is(command):
@@ -165,13 +166,14 @@ def test_offline_no_socket_is_opened(command, workspace, monkeypatch, guarded, t
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.chdir(workspace)
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals.WORDS}
     store = ["--store", str(tmp_path / "store")] if "extract" in line else []
     try:
         with pytest.raises(SystemExit) as ended:
             cli.main([*line.split(), *store, "--offline"])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         progress.show(False)
         os.environ.pop("HF_HUB_OFFLINE", None)
     assert ended.value.code == code and guarded == []

@@ -209,9 +209,9 @@ def test_a_killed_training_leaves_whole_runs_and_goes_on(build, world, tmp_path,
     folder = tmp_path / "killed" / "recipe"
     done = [path.name for path in folder.glob("[!.]*")]
     assert set(done) <= set(wanted) and all(runs.load_run(folder, key).key == key for key in done)
-    train(recipe, world.features, world.clips, folder=tmp_path / "killed")
+    train(recipe, world.features, world.clips, folder=tmp_path / "killed", jobs=1)
     assert len(fits) == 12 - len(done)
-    train(recipe, world.features, world.clips, folder=tmp_path / "whole")
+    train(recipe, world.features, world.clips, folder=tmp_path / "whole", jobs=1)
     visible = {name: data for name, data in bytes_below(tmp_path / "killed").items() if "/." not in name}
     assert visible == bytes_below(tmp_path / "whole")
 

@@ -1,5 +1,6 @@
 """A fake encoder in a plug-in file, and clips of noise for it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +104,20 @@ def wavlm():
     from mmmos.features.encoders import encoder
 
     return encoder("wavlm", weights=str(Path(__file__).parents[1] / "data" / "wavlm_tiny"), device="cpu")
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Makes the file system refuse new files when it is called."""
+
+    def refuse():
+        opened = os.open
+
+        def open_old(path, flags, *mode, **options):
+            if flags & os.O_CREAT:
+                raise OSError(30, "Read-only file system")
+            return opened(path, flags, *mode, **options)
+
+        monkeypatch.setattr(os, "open", open_old)
+
+    return refuse

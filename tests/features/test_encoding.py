@@ -59,13 +59,53 @@ def test_windows_know_their_place_and_a_tail_too_short_for_the_encoder_is_left_o
     assert together["short"].frames.tolist() == [1]
 
 
-@pytest.mark.parametrize("order", [range(7), [3, 0, 6, 1, 2, 5, 4]])
-def test_rows_come_in_the_order_of_the_windows_however_they_were_merged(monkeypatch, order):
-    monkeypatch.setattr(encoding, "MERGED", 3)
-    clip = encoding._Clip()
-    for start in order:
-        clip.add((start, start + 1, np.full((2, 3), start, np.float16), np.full(2, start, np.float32), 10 * start))
-    starts, stops, unit, norm, frames = clip.columns()
-    assert starts.tolist() == list(range(7)) and stops.tolist() == list(range(1, 8))
-    assert unit.shape == (7, 2, 3) and unit.dtype == np.float16 and (unit[:, 0, 0] == starts).all()
-    assert (norm[:, 1] == starts).all() and frames.tolist() == [0, 10, 20, 30, 40, 50, 60]
+def parts_of(bench):
+    rows, refused = bench.finished()
+    assert refused == {}
+    return rows
+
+
+@pytest.mark.parametrize("windows", [3, 4, 5, 7, 8])
+def test_a_long_clip_is_handed_over_part_by_part(wavlm, monkeypatch, windows):
+    monkeypatch.setattr(encoding, "PART", 4)
+    signal = np.random.default_rng(1).uniform(-0.5, 0.5, windows * 4000).astype(np.float32)
+    spec = FeatureSpec("w", wavlm.spec, 0.25, 0.25, "float32")
+    whole = encoding.encode({"a": signal}, spec, wavlm, "cpu")["a"]
+    bench, rows, early = encoding.Bench(spec, wavlm, "cpu"), [], 0
+    for start, wave in encoding.cutter(spec).push(signal, last=True):
+        bench.add("a", start, wave)
+        rows += parts_of(bench)
+        early = len(rows)
+    bench.complete("a", np.ones(2))
+    rows += parts_of(bench)
+    assert early == (windows - 1) // 4, "a full part is handed over as soon as another window follows"
+    assert [part.part for part in rows] == list(range((windows + 3) // 4))
+    assert [part.last for part in rows] == [False] * (len(rows) - 1) + [True]
+    assert [part.measures is not None for part in rows] == [part.last for part in rows]
+    np.testing.assert_array_equal(np.concatenate([part.unit for part in rows]), whole.unit)
+    np.testing.assert_array_equal(np.concatenate([part.span for part in rows]), whole.span)
+
+
+@pytest.mark.parametrize("stored", [{0}, {1}, {0, 1}, {2}, {0, 2}])
+def test_parts_that_are_stored_are_not_encoded_again(wavlm, monkeypatch, stored):
+    monkeypatch.setattr(encoding, "PART", 4)
+    signal = np.random.default_rng(1).uniform(-0.5, 0.5, 11 * 4000).astype(np.float32)
+    spec = FeatureSpec("w", wavlm.spec, 0.25, 0.25, "float32")
+    bench = encoding.Bench(spec, wavlm, "cpu", stored={"a": frozenset(stored)})
+    for start, wave in encoding.cutter(spec).push(signal, last=True):
+        bench.add("a", start, wave)
+    bench.complete("a")
+    rows = parts_of(bench)
+    assert [(part.part, part.last) for part in rows] == [(p, p == 2) for p in range(3) if p not in stored]
+    assert [len(part.frames) for part in rows] == [3 if part.part == 2 else 4 for part in rows]
+
+
+def test_frames_of_chosen_layers_are_kept_beside_the_means(wavlm, signals, together):
+    spec = FeatureSpec("w", wavlm.spec, 1.0, 1.0, "float32", frames=("0", "2"))
+    for device in ("cpu", "elsewhere"):
+        rows = encoding.encode(signals, spec, wavlm, device)["b"]
+        assert rows.frame_unit.shape == (49 + 49 + 24, 2, wavlm.spec.dim)
+        raw = rows.frame_unit * rows.frame_norm[..., None]
+        means = rows.unit * rows.norm[..., None]
+        np.testing.assert_allclose(raw[49:98].mean(0), means[1, [0, 2]], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(rows.unit, together["b"].unit, atol=1e-5)

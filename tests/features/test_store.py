@@ -1,232 +1,247 @@
-"""Shards and the store: whole or absent, checked on reading, any number of writers."""
+"""The store: what is written is read, verified row by row, whole clips only, from any number of shards."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
-from mmmos.errors import StoreError, UsageError
+from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features import shard, store
 from mmmos.features.shard import ClipRows, DamagedShard
-from mmmos.features.spec import EncoderSpec, FeatureSpec
+from mmmos.features.spec import FeatureSpec
 from mmmos.features.store import FeatureSet, clip_key
+from mmmos.features.upkeep import summaries, verify
 
-SPEC = FeatureSpec("set", EncoderSpec("e", "f", 8000, 2, 3, 0.02, 160, "none"))
-OTHER = FeatureSpec("set", EncoderSpec("e", "f", 8000, 2, 3, 0.02, 160, "none", code="2"))
+sys.path.append(str(Path(__file__).parent))
+from stores import ENCODER, FRAMES, SPEC, assert_holds, key, rows  # noqa: E402
 
-
-def rows(number, windows=2):
-    """The windows of a clip whose numbers follow from its own."""
-    values = np.random.default_rng(number)
-    unit = values.standard_normal((windows, 2, 3)).astype(np.float16)
-    span = np.stack([np.arange(windows), np.arange(windows) + 1.0], 1)
-    return ClipRows(
-        f"k{number}", unit, np.float32(number + np.ones((windows, 2))), np.arange(1, windows + 1, dtype=np.int32), span
-    )
-
-
-def assert_holds(found, numbers, windows=2):
-    gathered = found.gather([f"k{number}" for number in numbers])
-    for name in ("unit", "norm", "frames", "span"):
-        wanted = np.concatenate([getattr(rows(number, windows), name) for number in numbers])
-        np.testing.assert_array_equal(getattr(gathered, name), wanted)
-        assert getattr(gathered, name).dtype == wanted.dtype
-    assert gathered.clip.tolist() == [place for place in range(len(numbers)) for _ in range(windows)]
+OTHER = FeatureSpec("set", ENCODER, window=5.0)
 
 
 def test_what_is_written_is_read_by_others_in_any_order(tmp_path):
     mine, others = FeatureSet(tmp_path, SPEC), FeatureSet(tmp_path, SPEC)
-    mine.write([rows(1), rows(2)], {"r": ("too_short", "é")})
-    mine.write([rows(3)], {})
-    mine.write([], {})
+    mine.write([rows(1), rows(2)], {key(9): ("too_short", "é\ud800", "clip\udcff.wav")})
+    mine.write([rows(3)])
+    mine.write([])
     others.refresh()
     for found in (mine, others, FeatureSet(tmp_path, SPEC)):
         assert_holds(found, [3, 1, 2])
         assert_holds(found, [2])
-        assert "k1" in found and "r" not in found
-        assert found.rejection("r") == ("too_short", "é") and found.rejection("k1") is None
-        assert found.missing(["x", "k1", "r", "y", "x"]) == ["x", "y"]
-    assert store.verify(tmp_path) == []
-    (summary,) = store.summaries(tmp_path)
+        assert key(1) in found and key(9) not in found
+        assert found.rejections([key(9), key(1), key(8)]) == {key(9): ("too_short", "é\ud800")}
+        assert found.missing([key(7), key(1), key(9), key(8), key(7)]) == [key(7), key(8)]
+        assert found.missing([key(1), key(9)], retry=True) == [key(9)]
+    assert verify(tmp_path, full=True) == []
+    (summary,) = summaries(tmp_path)
     assert (summary.shards, summary.clips, summary.windows, summary.rejected) == (2, 3, 6, 1)
-    assert summary.as_dict()["folder"].startswith("set-")
+
+
+def test_a_store_of_nothing_knows_nothing(tmp_path):
+    found = FeatureSet(tmp_path, SPEC)
+    assert found.missing([key(1)]) == [key(1)] and key(1) not in found
+    assert found.gather([]).unit.shape == (0, 2, 3) and found.gather([]).clip.tolist() == []
+    assert found.measures([]).shape[0] == 0 and found.rejections([key(1)]) == {}
+    with pytest.raises(DamagedShard, match="does not hold clip"):
+        found.gather([key(1)])
+
+
+def test_other_programs_read_the_tensors(tmp_path):
+    FeatureSet(tmp_path, SPEC).write([rows(1), rows(2)])
+    (path,) = tmp_path.glob("*/*.safetensors")
+    with safe_open(path, "numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor("unit"), np.concatenate([rows(1).unit, rows(2).unit]))
+        np.testing.assert_array_equal(file.get_tensor("entries"), [[0, 2, 0, 1], [2, 2, 0, 1]])
 
 
 def test_windows_in_fortran_order_are_stored_right(tmp_path):
     clip = rows(1)
-    turned = ClipRows(clip.key, np.asfortranarray(clip.unit), np.asfortranarray(clip.norm), clip.frames, clip.span)
-    FeatureSet(tmp_path, SPEC).write([turned], {})
+    turned = ClipRows(
+        clip.key, np.asfortranarray(clip.unit), np.asfortranarray(clip.norm), clip.frames,
+        np.asfortranarray(clip.span), clip.measures,
+    )  # fmt: skip
+    FeatureSet(tmp_path, SPEC).write([turned])
     assert_holds(FeatureSet(tmp_path, SPEC), [1])
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_nothing_to_be_served(tmp_path, monkeypatch, call):
-    FeatureSet(tmp_path, SPEC).write([rows(1)], {})
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_clip_of_several_parts_is_done_when_all_are_there(tmp_path, order):
+    found = FeatureSet(tmp_path, SPEC)
+    parts = [rows(5, part=part, last=part == 2) for part in range(3)]
+    for done, part in enumerate(order):
+        assert key(5) not in found and found.missing([key(5)]) == [key(5)]
+        assert found.index.begun([key(5)]) == ({key(5): frozenset(order[:done])} if done else {})
+        found.write([rows(10 + part), parts[part], rows(20 + part)])
+    assert key(5) in found and found.index.begun([key(5)]) == {}
+    gathered = found.gather([key(10), key(5), key(21)])
+    np.testing.assert_array_equal(gathered.unit[2:8], np.concatenate([part.unit for part in parts]))
+    assert gathered.span[2:8, 0].tolist() == list(range(6))
+    assert gathered.clip.tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 2, 2]
+    assert (found.measures([key(5)]) == 5).all()
+
+
+def test_frames_are_views_of_the_file(tmp_path):
+    found = FeatureSet(tmp_path, FRAMES)
+    found.write([rows(1, frames=True), rows(2, frames=True)])
+    for number in (2, 1):
+        frames, wanted = found.frames(key(number)), rows(number, frames=True)
+        np.testing.assert_array_equal(frames.unit, wanted.frame_unit)
+        np.testing.assert_array_equal(frames.norm, wanted.frame_norm)
+        assert frames.windows.tolist() == [0, 1, 3]
+        assert not frames.unit.flags.owndata and not frames.unit.flags.writeable
+    assert_holds_pooled = found.gather([key(1)])
+    np.testing.assert_array_equal(assert_holds_pooled.unit, rows(1, frames=True).unit)
+
+
+def test_frames_of_parts_are_joined_and_a_set_without_any_says_so(tmp_path):
+    found = FeatureSet(tmp_path, FRAMES)
+    parts = [rows(1, part=part, last=part == 1, frames=True) for part in range(2)]
+    for part in parts:
+        found.write([part])
+    np.testing.assert_array_equal(found.frames(key(1)).unit, np.concatenate([part.frame_unit for part in parts]))
+    assert found.frames(key(1)).windows.tolist() == [0, 1, 3, 4, 6]
+    with pytest.raises(UsageError, match=r"keeps no frames; ask for them in the feature recipe"):
+        FeatureSet(tmp_path, SPEC).frames(key(1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["unit", "norm", "frame_unit", "frame_norm"])
+def test_rows_that_no_reader_should_meet_are_refused(tmp_path, name, value):
+    clip = rows(1, frames=True)
+    getattr(clip, name)[-1, 0] = value
+    with pytest.raises(StoreError, match="not finite, absurd or zero"):
+        FeatureSet(tmp_path, FRAMES).write([rows(2, frames=True), clip])
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("norm", 0), ("norm", -1), ("norm", 1e8), ("unit", 3), ("frames", 0)])
+def test_absurd_and_zero_rows_are_refused(tmp_path, name, value):
+    clip = rows(1)
+    getattr(clip, name)[-1] = value
+    with pytest.raises(StoreError, match="not finite, absurd or zero"):
+        FeatureSet(tmp_path, SPEC).write([clip])
+
+
+def test_a_damaged_row_costs_its_clip_alone(tmp_path):
+    FeatureSet(tmp_path, SPEC).write([rows(1), rows(2), rows(3)])
+    (path,) = tmp_path.glob("*/*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    found = FeatureSet(tmp_path, SPEC)
+    assert_holds(found, [1, 2])
+    with pytest.raises(DamagedShard, match="row 5 does not match its checksum"):
+        found.gather([key(1), key(3)])
+    assert found.missing([key(1), key(2), key(3)]) == [key(3)]
+    assert "the rows of 1 of its 3 clips" in verify(tmp_path, full=True)[0]
+    assert verify(tmp_path) == []
+    found.write([rows(3)])
+    assert_holds(found, [3, 1])
+    again = FeatureSet(tmp_path, SPEC)
+    for _ in range(2):
+        try:
+            assert_holds(again, [3, 1])
+        except DamagedShard:
+            assert again.missing([key(3)]) == []
+
+
+def test_a_shard_of_another_set_is_left_alone(tmp_path, caplog):
+    FeatureSet(tmp_path, OTHER).write([rows(1)])
+    (foreign,) = tmp_path.glob("*/*.safetensors")
+    FeatureSet(tmp_path, SPEC).write([rows(2)])
+    folder = store.folder_of(tmp_path, SPEC)
+    shutil.copy(foreign, folder)
+    found = FeatureSet(tmp_path, SPEC)
+    assert key(1) not in found and key(2) in found
+    assert "belongs to another feature set" in caplog.text
+    assert "belongs to another feature set" in verify(tmp_path)[0]
+    assert (folder / foreign.name).exists()
+
+
+def test_a_shard_under_another_name_is_not_trusted(tmp_path):
+    FeatureSet(tmp_path, SPEC).write([rows(1)])
+    (path,) = tmp_path.glob("*/*.safetensors")
+    moved = path.rename(path.with_name("a" * 32 + ".safetensors"))
+    found = FeatureSet(tmp_path, SPEC)
+    assert found.missing([key(1)]) == [key(1)]
+    found.prepare()
+    assert not moved.exists() and moved.with_suffix(".damaged").exists()
+
+
+def test_a_store_that_was_moved_serves_what_it_did(tmp_path):
+    FeatureSet(tmp_path / "here", SPEC).write([rows(1)])
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert_holds(FeatureSet(tmp_path / "there", SPEC), [1])
+
+
+def test_the_disk_refusing_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    FeatureSet(tmp_path, SPEC).write([rows(1)])
     before = sorted(tmp_path.rglob("*"))
 
-    def fail(*_):
-        raise OSError(5, "Input/output error")
+    def full(*_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync", fail) if call == "fsync" else (Path, "replace", fail)))
-    with pytest.raises(StoreError, match="cannot be written: Input/output error"):
-        FeatureSet(tmp_path, SPEC).write([rows(2)], {})
+    monkeypatch.setattr("mmmos.files.os.write", full)
+    with pytest.raises(SetupError, match=r"No space left on device\. 0\.0 MB were to be written\. What is stored"):
+        FeatureSet(tmp_path, SPEC).write([rows(2)])
+    with pytest.raises(SetupError, match="cannot be written: No space left"):
+        FeatureSet(tmp_path, SPEC).prepare()
+    monkeypatch.undo()
     assert sorted(tmp_path.rglob("*")) == before
-    assert FeatureSet(tmp_path, SPEC).missing(["k1", "k2"]) == ["k2"]
-
-
-KILLED = """
-import os, random, signal, sys, time
-sys.path[:0] = sys.argv[1:3]
-from test_store import SPEC, rows
-from mmmos.features.store import FeatureSet
-random.seed(0)
-for first in range(0, 30 * 100, 100):
-    child = os.fork()
-    if child == 0:
-        found = FeatureSet(sys.argv[3], SPEC)
-        for number in range(first, first + 100):
-            found.write([rows(number)], {})
-            os.write(1, f"{number}\\n".encode())
-    time.sleep(random.uniform(0.001, 0.03))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-"""
-
-
-def test_killed_writers_lose_nothing_that_they_acknowledged_and_leave_nothing_broken(tmp_path):
-    here = Path(__file__)
-    arguments = [sys.executable, "-c", KILLED, str(here.parent), str(here.parents[2]), str(tmp_path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    acknowledged = [int(line) for line in done.stdout.split()]
-    found = FeatureSet(tmp_path, SPEC)
-    assert len(acknowledged) > 10
-    assert_holds(found, acknowledged)
-    served = [number for number in range(3000) if f"k{number}" in found]
-    assert set(served) - set(acknowledged) <= {
-        max((n for n in acknowledged if n // 100 == r), default=r * 100 - 1) + 1 for r in range(30)
-    }
-    assert_holds(found, served)
-    assert store.verify(tmp_path) == []
-
-
-WRITER = """
-import sys
-sys.path[:0] = sys.argv[1:3]
-from test_store import SPEC, rows
-from mmmos.features.store import FeatureSet
-found = FeatureSet(sys.argv[3], SPEC)
-for number in range(int(sys.argv[4]), 40):
-    found.write([rows(number), rows(number + 1)], {})
-"""
-
-
-def test_writers_of_the_same_clips_at_once_do_no_harm(tmp_path):
-    here = Path(__file__)
-    arguments = [sys.executable, "-c", WRITER, str(here.parent), str(here.parents[2]), str(tmp_path)]
-    writers = [subprocess.Popen([*arguments, first]) for first in ("0", "0", "15")]
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
-    assert store.verify(tmp_path) == []
-    assert_holds(FeatureSet(tmp_path, SPEC), range(41))
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 40
-    assert list(tmp_path.rglob("*.tmp")) == []
-
-
-def damaged(content):
-    """Copies of a file with a bit flipped at every 5th byte, cut at every 37th, and lengthened."""
-    for place in range(0, len(content), 5):
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << place % 8
-        yield bytes(flipped)
-    yield from (content[:length] for length in range(0, len(content), 37))
-    yield content + b"\0"
-
-
-def test_damage_anywhere_is_seen_or_harmless(tmp_path):
-    FeatureSet(tmp_path, SPEC).write([rows(1), rows(2)], {"r": ("too_short", "detail")})
-    (path,) = tmp_path.rglob("*.safetensors")
-    content = path.read_bytes()
-    for copy in damaged(content):
-        path.write_bytes(copy)
-        assert any(path.name in problem for problem in store.verify(tmp_path))
-        found = FeatureSet(tmp_path, SPEC)
-        assert found.rejection("r") in (None, ("too_short", "detail"))
-        if found.missing(["k1", "k2"]) == []:
-            with pytest.raises(DamagedShard):
-                found.gather(["k1", "k2"])
-            assert found.missing(["k1", "k2", "r"]) == ["k1", "k2", "r"]
-            assert path.with_suffix(".damaged").exists()
-
-
-def test_another_copy_of_a_clip_counts_when_one_is_damaged(tmp_path):
-    found = FeatureSet(tmp_path, SPEC)
-    found.write([rows(1)], {})
-    found.write([rows(1), rows(2)], {})
-    for path in tmp_path.rglob("*.safetensors"):
-        if shard.read_contents(path).clips.keys() == {"k1"}:
-            path.write_bytes(path.read_bytes()[:-1] + b"!")
-    found = FeatureSet(tmp_path, SPEC)
-    try:
-        found.gather(["k1", "k2"])
-    except DamagedShard:
-        assert_holds(found, [1, 2])
-    assert found.missing(["k1", "k2"]) == []
-
-
-def test_a_shard_of_another_set_or_under_another_name_is_not_served(tmp_path, caplog):
-    FeatureSet(tmp_path, OTHER).write([rows(1)], {})
-    (foreign,) = tmp_path.rglob("*.safetensors")
-    mine = FeatureSet(tmp_path, SPEC)
-    mine.folder.mkdir()
-    shutil.copy(foreign, mine.folder)
-    renamed = shutil.copy(foreign, foreign.with_name("0" * 32 + ".safetensors"))
-    assert FeatureSet(tmp_path, SPEC).missing(["k1"]) == ["k1"]
-    assert "belongs to another feature set" in caplog.text
-    assert_holds(FeatureSet(tmp_path, OTHER), [1])
-    problems = store.verify(tmp_path)
-    assert len(problems) == 2
-    assert any("another feature set" in problem for problem in problems)
-    assert any(renamed.name in problem for problem in problems)
-
-
-def test_shards_are_found_without_the_description_beside_them(tmp_path):
-    FeatureSet(tmp_path, SPEC).write([rows(1)], {})
-    next(tmp_path.rglob("spec.json")).unlink()
     assert_holds(FeatureSet(tmp_path, SPEC), [1])
-    (path,) = tmp_path.rglob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:-1])
-    assert len(store.verify(tmp_path)) == 1
 
 
-def test_a_store_that_is_not_there_is_not_called_whole(tmp_path):
-    for look in (store.verify, store.summaries):
-        assert look(tmp_path) == []
-        with pytest.raises(UsageError, match="There is no store"):
-            look(tmp_path / "fetaures")
+def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
+    FeatureSet(tmp_path, SPEC).write([rows(1)])
+    opened = Path.open
 
+    def refuse(self, *arguments, **options):
+        if self.suffix == ".safetensors":
+            raise OSError(5, "Input/output error")
+        return opened(self, *arguments, **options)
 
-def test_a_damaged_shard_that_cannot_be_renamed_ends_the_run(tmp_path, monkeypatch):
     found = FeatureSet(tmp_path, SPEC)
-    found.write([rows(1)], {})
-    (path,) = tmp_path.rglob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(StoreError, match=r"cannot be set aside \(Permission denied\): delete it") as caught:
-        found.gather(["k1"])
-    assert not isinstance(caught.value, DamagedShard)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=r"cannot be read: Input/output error"):
+        FeatureSet(tmp_path, SPEC)
+    with pytest.raises(StoreError, match=r"cannot be read: Input/output error"):
+        found.gather([key(1)])
+    monkeypatch.undo()
+    assert_holds(found, [1])
+    assert list(tmp_path.rglob("*.damaged")) == []
 
 
-def test_a_key_is_of_the_content_and_the_segment():
-    assert clip_key("a", None, None) == clip_key("a", 0, None) == clip_key("a", np.float64(0.0), None)
-    keys = {
-        clip_key(*parts)
-        for parts in [("a", None, None), ("b", None, None), ("a", 1, None), ("a", None, 1), ("a", 1, 2)]
-    }
-    assert len(keys) == 5 and all(len(key) == 32 for key in keys)
+def test_a_shard_that_another_process_joined_to_others_is_found_there(tmp_path):
+    found = FeatureSet(tmp_path, SPEC)
+    found.write([rows(1)])
+    (path,) = tmp_path.glob("*/*.safetensors")
+    FeatureSet(tmp_path, SPEC).write([rows(1), rows(2)])
+    path.unlink()
+    assert_holds(found, [1])
+
+
+def test_more_shards_than_are_mapped_at_a_time_are_served(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "OPEN", 2)
+    found = FeatureSet(tmp_path, SPEC)
+    for number in range(5):
+        found.write([rows(number)])
+    assert_holds(found, [4, 0, 3, 1, 2])
+    assert len(found._readers) == 2
+
+
+def test_the_key_of_a_clip_is_its_content_and_segment():
+    keys = {clip_key(content, start, end) for content in "ab" for start in (None, 1.5) for end in (None, 2)}
+    assert len(keys) == 8
+    assert clip_key("a", None, None) == clip_key("a", 0, None)
+    assert clip_key("a", 1, 2) == clip_key("a", 1.0, 2.0)
+
+
+def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
+    FeatureSet(tmp_path, SPEC).write([rows(1)])
+    (path,) = tmp_path.glob("*/*.safetensors")
+    for length in (2**62, 2**20, 0, 1):
+        path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+        with pytest.raises(DamagedShard, match="does not begin like one"):
+            shard.open_shard(path)

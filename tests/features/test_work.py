@@ -1,6 +1,7 @@
 """One task of extraction: one decode for all encoders, blocks in place of files, rows stored as they come."""
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 from mmmos import audio, progress
-from mmmos.errors import UsageError
+from mmmos.errors import SetupError, UsageError
 from mmmos.features import extract as extraction
 from mmmos.features import work
 from mmmos.features.encoders import encoder
@@ -20,13 +21,13 @@ from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 @pytest.fixture
 def decoded(monkeypatch):
     """The files that were decoded, in order."""
-    stream, files = work.audio.stream, []
+    stream, files = work.isolated.stream, []
 
     def count(file, *segment):
         files.append(file)
         return stream(file, *segment)
 
-    monkeypatch.setattr(work.audio, "stream", count)
+    monkeypatch.setattr(work.isolated, "stream", count)
     return files
 
 
@@ -55,13 +56,29 @@ def test_threads_and_processes_give_the_same_bits(make_clips, store, jobs, monke
     np.testing.assert_array_equal(together["melstats"].raw, [one["melstats"].raw[0] for one in alone])
 
 
-def test_an_error_in_a_thread_ends_the_run_and_keeps_what_is_stored(make_fake, make_clips, store, monkeypatch):
+def test_an_encoder_that_fails_on_a_clip_costs_that_clip(make_fake, make_clips, store, monkeypatch):
     monkeypatch.setattr(work.parallel, "cores", lambda: 3)
+    fake, clips = make_fake(scale="(2 if frames.abs().max() > 0 else 1 / 0)"), make_clips(6)
+    soundfile.write(clips.at["c3", "path"], np.zeros(4000), 8000)
+    features = extract(clips, recipe(fake), store=store, device="cpu")
+    assert features.ids == ("c0", "c1", "c2", "c4", "c5")
+    state, reason, detail, _ = features.status.loc["c3"]
+    assert (state, reason, detail) == ("failed", "encoder_failed", "ZeroDivisionError: division by zero")
+    fake.calls()
+    extract(clips, recipe(fake), store=store, device="cpu")
+    assert fake.calls() == 1, "what failed is tried again, and nothing else is"
+
+
+def test_an_encoder_that_belies_its_spec_ends_the_run_and_keeps_what_is_stored(
+    make_fake, make_clips, store, monkeypatch
+):
     monkeypatch.setattr(extraction, "CHUNK", 2)
-    fake = make_fake(scale="(2 if len(CALLS.read_text().split()) < 4 else 1 / 0)")
-    with pytest.raises(ZeroDivisionError):
+    fake = make_fake()
+    short = "if len(CALLS.read_text().split()) > 3:\n            states = states[..., :2]\n        return torch.stack([states"
+    fake.path.write_text(fake.path.read_text().replace("return torch.stack([states", short))
+    with pytest.raises(SetupError, match="gave states of shape"):
         extract(make_clips(6), recipe(fake), store=store, device="cpu")
-    assert extraction.plan(make_clips(6), recipe(fake), store=store)["stored"].tolist() == [2]
+    assert extraction.plan(make_clips(6), recipe(fake), store=store)["stored"].tolist() in ([2], [3])
 
 
 def test_an_encoder_that_joins_later_computes_its_own_part_alone(make_fake, make_clips, store, decoded):
@@ -88,10 +105,23 @@ def test_a_clip_that_one_encoder_cannot_use_is_rejected_for_all(make_fake, make_
     assert len(extract(make_clips(2), recipe(sound), store=store, device="cpu")) == 2
 
 
+def in_blocks_of(count):
+    """A decoder that gives its samples a few at a time."""
+
+    @contextmanager
+    def stream(*segment):
+        with audio.stream(*segment) as file:
+            samples = np.concatenate(list(file.blocks))
+            blocks = (samples[first : first + count] for first in range(0, len(samples), count))
+            yield replace(file, blocks=blocks)
+
+    return stream
+
+
 def test_blocks_of_any_size_give_the_same_numbers(make_fake, make_clips, store, monkeypatch):
     fake, clips = make_fake(), make_clips(2, seconds=3.3, rate=44_100)
     whole = extract(clips, recipe(fake, window=1.0, hop=0.5), store=store, device="cpu")
-    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(work.isolated, "stream", in_blocks_of(1000))
     blocks = extract(clips, recipe(fake, window=1.0, hop=0.5), store=store.with_name("blocks"), device="cpu")
     np.testing.assert_array_equal(whole["fake"].raw, blocks["fake"].raw)
 
@@ -99,6 +129,12 @@ def test_blocks_of_any_size_give_the_same_numbers(make_fake, make_clips, store, 
 def test_rows_are_stored_before_they_pile_up(make_fake, make_clips, store, monkeypatch):
     monkeypatch.setattr(work, "SHARD_BYTES", 100)
     extract(make_clips(3, seconds=1.0), recipe(make_fake(), window=0.1), store=store, device="cpu", jobs=1)
+    assert len(list(store.rglob("*.safetensors"))) == 3
+
+
+def test_rows_are_stored_when_the_last_time_was_long_ago(make_fake, make_clips, store, monkeypatch):
+    monkeypatch.setattr(work, "SHARD_SECONDS", 0)
+    extract(make_clips(3), recipe(make_fake()), store=store, device="cpu", jobs=1)
     assert len(list(store.rglob("*.safetensors"))) == 3
 
 
@@ -118,13 +154,13 @@ class Spy:
     """A bench whose batch sizes are noted."""
 
     def __init__(self, bench, batches):
-        self._bench, means = bench, bench._means
+        self._bench, states = bench, bench._states
 
         def note(waves):
             batches.append(len(waves))
-            return means(waves)
+            return states(waves)
 
-        bench._means = note
+        bench._states = note
 
     def __getattr__(self, name):
         return getattr(self._bench, name)
@@ -137,7 +173,7 @@ def test_a_long_file_shows_its_own_progress(make_fake, make_clips, store, monkey
     monkeypatch.setattr(progress, "_shown", True)
     extract(make_clips(1, seconds=1.0), recipe(make_fake(), window=0.25), store=store, device="cpu")
     said = capsys.readouterr().err.splitlines()
-    assert said[1:] == [*(f"c0.wav, windows: {done} of 4" for done in range(1, 5)), "fake: 32 clips each: 1 of 1"]
+    assert said[2:] == [*(f"c0.wav, windows: {done} of 4" for done in range(1, 5)), "fake: 32 clips each: 1 of 1"]
 
 
 def test_windows_that_an_encoder_does_not_take_are_refused(make_fake, make_clips, store, monkeypatch):

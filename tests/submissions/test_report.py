@@ -29,6 +29,7 @@ def parts():
         "truth": truth,
         "members": pd.DataFrame({"run": ["ab12", "cd34"], "loss": ["mse", HOSTILE], "weight": [0.75, 0.25]}),
         "rejects": pd.DataFrame({"reason": ["too_short"]}, index=pd.Index([HOSTILE], name="id")),
+        "flags": pd.DataFrame({"flag": ["clipped"], "clips": [3], "meaning": ["full scale"], "example": [HOSTILE]}),
         "notes": ["1 clip was rejected.", HOSTILE],
     }
 
@@ -39,7 +40,7 @@ def page_of(tmp_path, parts, **changes):
 
 def test_the_page_holds_data_leaderboards_figures_members_and_rejects(tmp_path, parts):
     page = page_of(tmp_path, parts)
-    for text in ("Leaderboard: pam", "ensemble", "ab12", "0.750", "too_short", "1 clip was rejected."):
+    for text in ("Leaderboard: pam", "ensemble", "ab12", "0.750", "too_short", "1 clip was rejected.", "clipped"):
         assert text in page
     assert page.count("<svg") == 4
     assert 'aria-label="Predicted against true PC"' in page
@@ -63,8 +64,8 @@ def test_the_page_is_self_contained_and_the_same_each_time(tmp_path, parts):
 
 
 def test_without_truth_the_distribution_of_each_axis_is_shown(tmp_path, parts):
-    page = page_of(tmp_path, parts, truth=None, notes=[], rejects=parts["rejects"].iloc[:0])
-    assert "<svg" not in page
+    page = page_of(tmp_path, parts, truth=None, notes=[], rejects=parts["rejects"].iloc[:0], flags=parts["flags"][:0])
+    assert "<svg" not in page and "Flagged clips" not in page
     assert "median" in page
     assert "every clip could be used" in page
 

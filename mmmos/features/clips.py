@@ -1,0 +1,123 @@
+"""From a manifest to clips with keys: where the audio is, what its content's hash is. No audio is decoded here."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmmos import audio, progress
+from mmmos.errors import Rejected
+from mmmos.features import sharing
+from mmmos.features.hashes import Hashes, sign
+from mmmos.features.store import clip_key
+from mmmos.manifest import locate
+
+log = logging.getLogger("mmmos")
+
+# s between two savings of hashes.
+_EVERY = 30.0
+
+Reason = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip: store key, audio file and its stamp, segment in s (None: to either end of the file).
+
+    ``file`` is "" where only the embedding is there, from another machine.
+    """
+
+    key: str
+    file: str
+    stamp: tuple[int, int]
+    start: float | None
+    end: float | None
+
+
+def find(clips: pd.DataFrame, store: str | Path, *, rehash: bool = False) -> tuple[dict[str, Clip], dict[str, Reason]]:
+    """Clips of a manifest by id; and (reason, detail) of those without a readable file.
+
+    Only files that the store's memory of hashes does not know are read; with ``rehash`` all are. A clip without a file
+    is looked up in what the store has imported.
+    """
+    files = locate(clips)["file"]
+    hashed, refused = _hashed(dict.fromkeys(file for file in files if isinstance(file, str)), store, rehash)
+    found: dict[str, Clip] = {}
+    rejected: dict[str, Reason] = {}
+    shared: sharing.Shared | None = None
+    starts, ends = (clips[name] if name in clips else pd.Series(np.nan, clips.index) for name in ("start", "end"))
+    for clip, path, file, start, end in zip(clips.index, clips["path"], files, starts, ends, strict=True):
+        segment = [None if pd.isna(edge) else float(edge) for edge in (start, end)]
+        if not isinstance(file, str):
+            shared = shared or sharing.known(store)
+            try:
+                found[clip] = Clip(_imported(shared, clip, path, segment), "", (0, 0), *segment)
+            except Rejected as error:
+                rejected[clip] = error.reason, error.detail
+        elif file in refused:
+            rejected[clip] = refused[file]
+        else:
+            stamp, content = hashed[file]
+            found[clip] = Clip(clip_key(content, *segment), file, stamp, *segment)
+    if imported := sum(not clip.file for clip in found.values()):
+        log.warning("%d clips have no audio here; their embeddings come from an import.", imported)
+    return found, rejected
+
+
+def _imported(shared: sharing.Shared, clip: str, path: str, segment: list[float | None]) -> str:
+    """The key of a clip that an import names. Raises ``Rejected``."""
+    key = shared.key(clip, path, *segment)
+    if key is None:
+        # A folder, a pipe or a device in its place is said to be one.
+        audio.checked(path)
+        raise Rejected("missing", f"there is no file {path}, nor one of that name with another extension")
+    return key
+
+
+Hashed = dict[str, tuple[tuple[int, int], str]]
+
+
+def _hashed(files: Mapping[str, None], store: str | Path, rehash: bool) -> tuple[Hashed, dict[str, Reason]]:
+    """Stamp and content hash of files; (reason, detail) of those that cannot be read."""
+    memory = Hashes(store, forget=rehash)
+    states: dict[str, tuple[bytes, os.stat_result]] = {}
+    refused: dict[str, Reason] = {}
+    for file in progress.track(files, len(files), "looking for audio files"):
+        try:
+            status = audio.checked(file)
+            states[file] = sign(file, status), status
+        except Rejected as error:
+            refused[file] = error.reason, error.detail
+    known = memory.look_up([mark for mark, _ in states.values()])
+    hashed: Hashed = {}
+    unknown = []
+    for (file, (_, status)), content in zip(states.items(), known, strict=True):
+        if content is None:
+            unknown.append(file)
+        else:
+            hashed[file] = (status.st_size, status.st_mtime_ns), content
+    try:
+        saved = time.monotonic()
+        for file in progress.track(unknown, len(unknown), "reading audio files for the first time"):
+            mark, status = states[file]
+            begun = time.time()
+            try:
+                content = audio.content_hash(file)
+            except Rejected as error:
+                refused[file] = error.reason, error.detail
+                continue
+            stamp = status.st_size, status.st_mtime_ns
+            hashed[file] = stamp, content
+            if audio.stamp(file) == stamp:
+                memory.add(mark, status, content, begun)
+            if time.monotonic() - saved > _EVERY:
+                memory.save()
+                saved = time.monotonic()
+    finally:
+        memory.save()
+    return hashed, refused

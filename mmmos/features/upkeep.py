@@ -1,0 +1,166 @@
+"""Looking after a store: what it holds, whether it is whole, its shards made one."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmmos import progress
+from mmmos.errors import StoreError, UsageError, first_line
+from mmmos.features.compaction import Compacted, compact
+from mmmos.features.index import Index
+from mmmos.features.shard import SUFFIX, Contents, DamagedShard, Reader, open_shard
+from mmmos.files import key_of
+
+DAMAGED = ".damaged"
+SPEC = "spec.json"
+_FOLDER = re.compile(r"-[0-9a-f]{12}$")
+# Bytes of a spec.
+_LIMIT = 1 << 16
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """What a feature set in a store holds; ``begun`` are long clips of which some parts are there."""
+
+    folder: str
+    shards: int
+    clips: int
+    begun: int
+    windows: int
+    rejected: int
+    megabytes: float
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def folders(store: str | Path) -> list[Path]:
+    """The folders of feature sets of a store. Raises ``UsageError`` when there is no store."""
+    if not Path(store).is_dir():
+        raise UsageError(f"There is no store {str(store)!r}; mmmos features extract makes one.")
+    return sorted(path for path in Path(store).iterdir() if _FOLDER.search(path.name) and path.is_dir())
+
+
+def spec_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """What ``spec.json`` of a feature set says, and the fingerprint that follows from it.
+
+    Raises ``OSError``, and ``ValueError`` where it is no spec or not that of the folder.
+    """
+    with (folder / SPEC).open("rb") as file:
+        text = file.read(_LIMIT + 1)
+    if len(text) > _LIMIT:
+        raise ValueError(f"it has more than {_LIMIT} bytes")
+    try:
+        about = json.loads(text)
+        fingerprint = key_of({key: value for key, value in about.items() if key != "name"})
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no spec: {first_line(error)}") from None
+    if fingerprint[:12] != folder.name[-12:]:
+        raise ValueError("it describes another feature set than its folder is named by")
+    return about, fingerprint
+
+
+def fingerprint_of(folder: Path) -> str:
+    """The fingerprint of a feature set. Raises ``StoreError`` where ``spec.json`` does not tell."""
+    try:
+        return spec_of(folder)[1]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{folder / SPEC}: {reason}. The next extraction into this set writes it again.") from None
+
+
+def indices(store: str | Path) -> Iterator[Index]:
+    """The index of each feature set of a store."""
+    return (Index(folder, fingerprint_of(folder)) for folder in folders(store))
+
+
+def summaries(store: str | Path) -> list[SetSummary]:
+    """One summary for each feature set of a store."""
+    found = []
+    for index in indices(store):
+        table = index.table
+        windows = int(table.rows[np.repeat(table.done, table.end - table.begin)].sum())
+        done = int(table.done.sum())
+        rejected = int((~index.done(list(index.rejected))).sum())
+        size = sum(contents.size for contents in index.shards) / 1e6
+        counts = done, len(table.done) - done, windows, rejected
+        found.append(SetSummary(index.folder.name, len(index.shards), *counts, size))
+    return found
+
+
+def rejections(store: str | Path) -> pd.DataFrame:
+    """Every clip that a store has rejected: feature set, reason, detail, name of the file it was found in, key."""
+    rows = []
+    for index in indices(store):
+        keys = list(index.rejected)
+        for key, done in zip(keys, index.done(keys).tolist(), strict=True):
+            if not done:
+                rows.append((index.folder.name, *index.rejected[key], key))
+    return pd.DataFrame(rows, columns=["feature_set", "reason", "detail", "name", "key"])
+
+
+def verify(store: str | Path, *, full: bool = False) -> list[str]:
+    """A sentence for everything in a store that is damaged, set aside or in the wrong folder; empty when all is well.
+
+    Headers, indices and lengths are checked; with ``full`` every byte.
+    """
+    problems = []
+    for folder in folders(store):
+        try:
+            fingerprint = fingerprint_of(folder)
+        except StoreError as error:
+            problems.append(str(error))
+            fingerprint = ""
+        problems += [f"{path} was set aside as damaged. Delete it." for path in sorted(folder.glob(f"*{DAMAGED}"))]
+        paths = sorted(folder.glob(f"*{SUFFIX}"))
+        for path in progress.track(paths, len(paths), f"verifying {folder.name}"):
+            try:
+                _check(path, folder.name, fingerprint, full)
+            except StoreError as error:
+                problems.append(str(error))
+            except FileNotFoundError:
+                # A compaction has deleted it meanwhile.
+                continue
+            except OSError as error:
+                problems.append(f"{path} cannot be read: {error.strerror or error}.")
+    return problems
+
+
+def _check(path: Path, folder: str, fingerprint: str, full: bool) -> None:
+    contents = open_shard(path)
+    if not contents.fingerprint.startswith(folder[-12:]) or (fingerprint and contents.fingerprint != fingerprint):
+        raise StoreError(f"{path} belongs to another feature set ({contents.fingerprint[:12]}).")
+    if full and (damaged := damaged_entries(contents)):
+        raise DamagedShard(
+            f"{path} is damaged: the rows of {len(damaged)} of its {len(contents.keys)} clips are not what was written."
+            " mmmos features compact drops them, and the next extraction computes them again."
+        )
+
+
+def damaged_entries(contents: Contents) -> list[int]:
+    """Reads all rows of a shard: the places of the entries with damaged ones."""
+    if not len(contents.frames):
+        return []
+    reader, damaged = Reader(contents), []
+    with suppress(DamagedShard):
+        reader.rows(0, len(contents.frames))
+        return []
+    for place, (first, count) in enumerate(contents.entries[:, :2].tolist()):
+        try:
+            reader.rows(first, count)
+        except DamagedShard:
+            damaged.append(place)
+    return damaged
+
+
+def compact_all(store: str | Path) -> list[Compacted]:
+    """Make one flat file of the shards of each feature set."""
+    return [compact(folder, fingerprint_of(folder)) for folder in folders(store)]
