@@ -24,12 +24,12 @@ import pandas as pd
 import soundfile
 
 from mmmos.features import clips as finding
-from mmmos.features.compaction import compact
 from mmmos.features.encoders import encoder
 from mmmos.features.extract import resolve
-from mmmos.features.shard import ClipRows
 from mmmos.features.spec import EncoderSpec, FeatureSpec
 from mmmos.features.store import FeatureSet, write
+from mmmos.features.store.compaction import compact
+from mmmos.features.store.shard import ClipRows
 from mmmos.features.work import feature_spec
 
 CHUNK = 32

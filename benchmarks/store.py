@@ -22,10 +22,10 @@ import joblib
 import numpy as np
 import torch
 
-from mmmos.features.compaction import compact
-from mmmos.features.shard import ClipRows
 from mmmos.features.spec import EncoderSpec, FeatureSpec
 from mmmos.features.store import FeatureSet, write
+from mmmos.features.store.compaction import compact
+from mmmos.features.store.shard import ClipRows
 
 LAYERS, DIM, CHUNK, GATHER = 13, 768, 32, 32
 SPEC = FeatureSpec("bench", EncoderSpec("bench", "bench", 16_000, LAYERS, DIM, 0.02, 400, "none"))

@@ -213,7 +213,7 @@ def show(
     import pandas as pd
 
     from mmmos.errors import UsageError
-    from mmmos.features import upkeep
+    from mmmos.features.store import upkeep
 
     if manifest:
         if recipe or rejected or flagged:

@@ -25,7 +25,7 @@ def verify(*, store: Path = Path("features"), full: bool = False) -> int:
         Read every byte, not only the headers, indices and lengths.
     """
     from mmmos.errors import StoreError
-    from mmmos.features.upkeep import verify as verify_store
+    from mmmos.features.store.upkeep import verify as verify_store
 
     problems = verify_store(store, full=full)
     if problems:
@@ -46,7 +46,7 @@ def compact(*, store: Path = Path("features")) -> int:
     """
     import pandas as pd
 
-    from mmmos.features.upkeep import compact_all
+    from mmmos.features.store.upkeep import compact_all
 
     rows = [
         {
@@ -162,7 +162,7 @@ def export(
     root
         A=B: read paths below A as below B; repeatable.
     """
-    from mmmos.features.exports import export as export_features
+    from mmmos.features.sharing.exports import export as export_features
     from mmmos.manifest import read_manifest
 
     clips = read_manifest(list(inputs), root=root, labels=False)
@@ -184,7 +184,7 @@ def import_folder(folder: Path, /, *, store: Path = Path("features")) -> int:
     store
         The store's folder.
     """
-    from mmmos.features.imports import import_features
+    from mmmos.features.sharing.imports import import_features
 
     done = import_features(folder, store)
     new = f"{done.shards} files, {done.size / 1e6:.1f} MB, are new" if done.shards else "nothing is new"

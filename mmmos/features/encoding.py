@@ -18,8 +18,8 @@ from mmmos import audio
 from mmmos.errors import MmmosError, SetupError, first_line
 from mmmos.features import pooling
 from mmmos.features.encoders import Encoder
-from mmmos.features.shard import ClipRows
 from mmmos.features.spec import FeatureSpec
+from mmmos.features.store.shard import ClipRows
 
 Array = NDArray[np.float32]
 

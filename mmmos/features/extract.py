@@ -19,9 +19,9 @@ from mmmos.errors import UnknownName, UsageError
 from mmmos.features import pooling, spec
 from mmmos.features.clips import Clip, Reason, find
 from mmmos.features.encoders import find_device
-from mmmos.features.shard import DamagedShard
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import FeatureSet
+from mmmos.features.store.shard import DamagedShard
 from mmmos.features.table import FeatureArray, Features
 from mmmos.features.work import Lack, Task, encode_chunk, feature_spec, load_encoders
 from mmmos.recipe import names, sentences

@@ -24,8 +24,8 @@ from mmmos.errors import MmmosError, Rejected, StoreError, UnknownName, UsageErr
 from mmmos.features import encoding, spec, store, weights
 from mmmos.features.clips import Clip, Reason
 from mmmos.features.encoders import Encoder, encoder
-from mmmos.features.shard import ClipRows
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
+from mmmos.features.store.shard import ClipRows
 from mmmos.resampling import resampler
 
 # Bytes of rows, and s since the last time, after which rows are stored without waiting for the task's end.

@@ -156,7 +156,8 @@ def number(raw: str | float | None) -> float | str:
 def texts(rows: Rows, name: str, report: Report, skip: Container[int] = ()) -> list[str]:
     """A column of ids or paths, verbatim; an empty cell, one that is not text, or a control character is a problem.
 
-    Names of files that were found in a folder are what they are. Rows in ``skip`` are not checked. Cells that are not text come back as "", so that the other checks can go on.
+    Names of files that were found in a folder are what they are. Rows in ``skip`` are not checked. Cells that are not
+    text come back as "", so that the other checks can go on.
     """
     column = rows.columns[name]
     for row, value in enumerate(column):

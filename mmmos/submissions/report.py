@@ -48,7 +48,7 @@ def write_report(
     ``data``: counts per set or domain (clips, usable, rejected, …). ``leaderboards``: set name -> table from
     ``leaderboard``. ``predictions``: scores indexed by clip id. ``truth``: as in ``mmmos.evaluate``, for the figures;
     None shows each axis' distribution instead. ``members``: a row per run of the ensemble with its weight.
-    ``rejects``: a row per clip that is not used, with its reason. ``flags``: a row per oddity of the audio that is used.
+    ``rejects``: a row per clip that is not used, with its reason. ``flags``: a row per oddity of audio that is used.
     ``notes``: sentences shown at the top. A named index is shown as a column.
     Raises ``InputError`` when predictions and truth do not hold the same clips.
     """

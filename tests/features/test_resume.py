@@ -11,12 +11,12 @@ import soundfile
 from safetensors.torch import load_file, save_file
 
 from mmmos.errors import SetupError, UnknownName
-from mmmos.features import extract as extraction
 from mmmos.features import encoding, work
+from mmmos.features import extract as extraction
 from mmmos.features.extract import Options, complete, extract, plan
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import verify
+from mmmos.features.store.upkeep import verify
 
 
 def recipe(fake, **settings):
@@ -211,7 +211,7 @@ def test_frames_of_a_recipe_are_stored_beside_the_means(fake, make_clips, store)
     assert frames.unit.shape == (25, 1, 3) and frames.windows.tolist() == [0, 10, 20, 25]
     raw = frames.unit[:, 0].astype(np.float32) * frames.norm
     np.testing.assert_allclose(raw.mean(0), features["FAKE"].raw[1, 1], rtol=2e-3, atol=1e-4)
-    with pytest.raises(UnknownName, match="layer of .* '7'"):
+    with pytest.raises(UnknownName, match=r"layer of .* '7'"):
         extract(clips, [EncoderRecipe(encoder=fake.name, frames=[7])], store=store, device="cpu")
 
 

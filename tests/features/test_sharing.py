@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.errors import InputError, Rejected, SetupError, StoreError, UsageError
-from mmmos.features import exports, imports, shard, sharing, verification
-from mmmos.features.exports import export
 from mmmos.features.extract import complete, extract, status
-from mmmos.features.imports import import_features
+from mmmos.features.sharing import exports, imports, listing, verification
+from mmmos.features.sharing.exports import export
+from mmmos.features.sharing.imports import import_features
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
-from mmmos.features.store import FeatureSet, describe
-from mmmos.features.upkeep import summaries, verify
+from mmmos.features.store import FeatureSet, describe, shard
+from mmmos.features.store.upkeep import summaries, verify
 from mmmos.files import key_of, pretty_json
 from mmmos.manifest.rows import Report
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent / "store"))
 from stores import FRAMES, SPEC, key, rows
 
 
@@ -51,7 +51,7 @@ def exported(tmp_path):
     found = FeatureSet(folder, SPEC)
     found.write([rows(1), rows(2), rows(3)], {key(9): ("non_finite", "NaN", "c9.wav")})
     entries = [(f"c{number}", f"c{number}.wav", None, None, key(number)) for number in (1, 2, 3, 9)]
-    (folder / "clips.csv").write_bytes(sharing.written(entries))
+    (folder / "clips.csv").write_bytes(listing.written(entries))
     (folder / "README.md").write_text("# About\n")
     return folder
 
@@ -201,7 +201,7 @@ def test_an_import_adds_to_what_is_there(exported, tmp_path):
 def test_frames_and_their_shape_are_verified(tmp_path):
     folder = tmp_path / "export"
     FeatureSet(folder, FRAMES).write([rows(1, frames=True)])
-    (folder / "clips.csv").write_bytes(sharing.written([("c1", "c1.wav", None, None, key(1))]))
+    (folder / "clips.csv").write_bytes(listing.written([("c1", "c1.wav", None, None, key(1))]))
     import_features(folder, tmp_path / "store")
     np.testing.assert_array_equal(
         FeatureSet(tmp_path / "store", FRAMES).frames(key(1)).unit, rows(1, frames=True).frame_unit
@@ -379,7 +379,7 @@ def test_a_header_that_lies_about_shapes_is_refused_before_anything_is_read(expo
     text = json.dumps(header).encode()
     path.unlink()
     head = len(text).to_bytes(8, "little") + text
-    (path.parent / f"{shard._name(head)}.safetensors").write_bytes(head + data[8 + length :])
+    (path.parent / f"{shard.digest_name(head)}.safetensors").write_bytes(head + data[8 + length :])
     with pytest.raises(InputError):
         import_features(exported, tmp_path / "store")
 
@@ -444,9 +444,9 @@ def test_what_is_no_folder_is_said(tmp_path):
 def shared(tmp_path, *lists):
     (tmp_path / "shared").mkdir()
     for entries in lists:
-        data = sharing.written(entries)
-        (tmp_path / "shared" / sharing.file_name(data)).write_bytes(data)
-    return sharing.known(tmp_path)
+        data = listing.written(entries)
+        (tmp_path / "shared" / listing.file_name(data)).write_bytes(data)
+    return listing.known(tmp_path)
 
 
 def test_a_clip_is_known_by_id_stem_and_segment(tmp_path):
@@ -469,7 +469,7 @@ def test_two_clips_of_one_name_are_never_mixed_up(tmp_path):
 def test_a_damaged_list_is_said_and_not_used(tmp_path, caplog):
     shared(tmp_path, [("a", "one.wav", None, None, key(1))])
     flip(next((tmp_path / "shared").iterdir()), -2)
-    assert sharing.known(tmp_path).key("a", "one.wav", None, None) is None
+    assert listing.known(tmp_path).key("a", "one.wav", None, None) is None
     assert "is damaged and not used; import its folder again" in caplog.text
 
 
@@ -479,11 +479,11 @@ TIMES = st.none() | st.floats(0, 1e5)
 
 @given(st.lists(st.tuples(NAMES, NAMES, TIMES), min_size=1, unique_by=lambda row: row[0]))
 def test_what_is_written_is_accepted_and_found(rows):
-    rows = [(clip, file.replace("/", "_"), start) for clip, file, start in rows if sharing.portable(clip).strip()]
+    rows = [(clip, file.replace("/", "_"), start) for clip, file, start in rows if listing.portable(clip).strip()]
     rows = [(clip, file, start) for clip, file, start in rows if file not in (".", "..") and "://" not in file]
     entries = [(clip, file, start, None, key(number)) for number, (clip, file, start) in enumerate(rows)]
     report = Report(9)
-    found = sharing.checked(sharing.written(entries), "clips.csv", report)
+    found = listing.checked(listing.written(entries), "clips.csv", report)
     assert found == [entry[4] for entry in entries]
     assert report.problems == ([] if entries else report.problems)
 

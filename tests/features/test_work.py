@@ -74,7 +74,8 @@ def test_an_encoder_that_belies_its_spec_ends_the_run_and_keeps_what_is_stored(
 ):
     monkeypatch.setattr(extraction, "CHUNK", 2)
     fake = make_fake()
-    short = "if len(CALLS.read_text().split()) > 3:\n            states = states[..., :2]\n        return torch.stack([states"
+    wrong = "if len(CALLS.read_text().split()) > 3:\n            states = states[..., :2]\n"
+    short = f"{wrong}        return torch.stack([states"
     fake.path.write_text(fake.path.read_text().replace("return torch.stack([states", short))
     with pytest.raises(SetupError, match="gave states of shape"):
         extract(make_clips(6), recipe(fake), store=store, device="cpu")

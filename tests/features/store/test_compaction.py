@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mmmos.errors import SetupError, StoreError
-from mmmos.features import compaction, index, shard, store
-from mmmos.features.compaction import compact, flatten
-from mmmos.features.index import Index
-from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import compact_all, verify
+from mmmos.features.store import FeatureSet, compaction, feature_set, index, shard
+from mmmos.features.store import reading as shard_reading
+from mmmos.features.store.compaction import compact, flatten
+from mmmos.features.store.index import Index
+from mmmos.features.store.upkeep import compact_all, verify
 
 sys.path.append(str(Path(__file__).parent))
 from stores import FRAMES, SPEC, assert_sound, key, rows, same
@@ -123,7 +123,7 @@ def test_a_joined_clip_that_is_damaged_is_served_from_its_parts(tmp_path):
 
 def test_damaged_rows_stay_behind_and_the_rest_is_kept(found):
     for path in found.folder.glob("*.safetensors"):
-        if len(shard.open_shard(path).keys) == 3:
+        if len(shard_reading.open_shard(path).keys) == 3:
             path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     squeeze(found)
     assert assert_sound(again(found), CLIPS | {5: 4, 8: 2}, [1, 3, 4, 6], [4, 8, 9]) == [1, 3, 4, 6]
@@ -188,7 +188,7 @@ def test_two_compactions_at_once_never_delete_each_other_s_last_copy(tmp_path):
 
 
 def test_a_source_that_is_deleted_meanwhile_begins_it_again(found):
-    real, done = shard.Reader, []
+    real, done = shard_reading.Reader, []
 
     def reader(contents):
         if not done:
@@ -204,7 +204,7 @@ def test_a_source_that_is_deleted_meanwhile_begins_it_again(found):
 
 
 def test_a_shard_that_goes_between_the_look_and_the_opening_hides_nothing(found):
-    real, done = shard.open_shard, []
+    real, done = shard_reading.open_shard, []
 
     def opening(path):
         if not done:
@@ -212,7 +212,7 @@ def test_a_shard_that_goes_between_the_look_and_the_opening_hides_nothing(found)
             squeeze(found)
         return real(path)
 
-    with mock.patch.object(index.shard, "open_shard", opening):
+    with mock.patch.object(index, "open_shard", opening):
         new = again(found)
     assert_whole(new)
 
@@ -241,7 +241,7 @@ def test_a_reader_goes_on_when_its_shards_are_joined(found):
     found.refresh()
     found.write([part(found.spec, 6)])
     reading = again(found)
-    real, done = shard.Reader, []
+    real, done = shard_reading.Reader, []
 
     def reader(contents):
         if not done:
@@ -249,7 +249,7 @@ def test_a_reader_goes_on_when_its_shards_are_joined(found):
             squeeze(found)
         return real(contents)
 
-    with mock.patch.object(store, "Reader", reader):
+    with mock.patch.object(feature_set, "Reader", reader):
         if found.spec.frames:
             wanted = np.concatenate([part(found.spec, 3, at).frame_unit for at in range(3)])
             np.testing.assert_array_equal(reading.frames(key(3)).unit, wanted)
@@ -260,7 +260,7 @@ def test_a_folder_that_changes_all_the_time_is_a_sentence(found):
     def vanish(path):
         raise FileNotFoundError(2, "No such file or directory")
 
-    with mock.patch.object(index.shard, "open_shard", vanish):
+    with mock.patch.object(index, "open_shard", vanish):
         with pytest.raises(StoreError, match="changes all the time; run the same command again"):
             again(found)
         with pytest.raises(StoreError, match="changes all the time; run the same command again"):

@@ -18,13 +18,14 @@ import numpy as np
 
 from mmmos import progress
 from mmmos.errors import InputError, SetupError, UsageError
-from mmmos.features import sharing
-from mmmos.features.exports import README
-from mmmos.features.index import Index, packed
-from mmmos.features.shard import SUFFIX
+from mmmos.features.sharing import listing
+from mmmos.features.sharing.exports import README
+from mmmos.features.sharing.verification import ForeignSet, verified
 from mmmos.features.spec import NAME
-from mmmos.features.upkeep import SPEC, damaged_entries
-from mmmos.features.verification import ForeignSet, verified
+from mmmos.features.store.index import Index, packed
+from mmmos.features.store.reading import damaged_entries
+from mmmos.features.store.shard import SUFFIX
+from mmmos.features.store.upkeep import SPEC
 from mmmos.files import TEMPORARY, pretty_json, sync_folder, write_atomic
 from mmmos.manifest.rows import Report, shorten
 
@@ -61,13 +62,13 @@ def import_features(folder: str | Path, store: str | Path = "features") -> Impor
         report.stop()
         sets = [each for path in _folders(staged) if (each := verified(path, report)) is not None]
         report.stop()
-        listed = (staged / sharing.LIST).read_bytes()
-        keys = sharing.checked(listed, sharing.LIST, report)
+        listed = (staged / listing.LIST).read_bytes()
+        keys = listing.checked(listed, listing.LIST, report)
         for each in sets:
             _check_listed(each, keys, report)
         report.stop()
         new = [path for each in sets for path in _settle(each, store / each.folder)]
-        shared = store / sharing.FOLDER / sharing.file_name(listed)
+        shared = store / listing.FOLDER / listing.file_name(listed)
         if not shared.is_file() or shared.read_bytes() != listed:
             write_atomic(shared, listed)
     except InputError as error:
@@ -99,12 +100,12 @@ def _stage(source: Path, staged: Path, report: Report) -> None:
                 limit = _SMALL if each.name == SPEC else None
                 files += _plain(each, each.name == SPEC or bool(_SHARD.fullmatch(each.name)), limit, source, report)
         else:
-            limit = _LIST if entry.name == sharing.LIST else _SMALL
-            files += _plain(entry, entry.name in (sharing.LIST, README), limit, source, report)
+            limit = _LIST if entry.name == listing.LIST else _SMALL
+            files += _plain(entry, entry.name in (listing.LIST, README), limit, source, report)
     if not sets:
         report.add(str(source), "it holds no feature set, so that it is no export")
-    if source / sharing.LIST not in [path for path, _ in files]:
-        report.add(str(source), f"it holds no {sharing.LIST}")
+    if source / listing.LIST not in [path for path, _ in files]:
+        report.add(str(source), f"it holds no {listing.LIST}")
     if not report.count:
         staged.mkdir(parents=True)
         for path, limit in progress.track(files, len(files), "copying"):
@@ -165,7 +166,7 @@ def _check_listed(each: ForeignSet, keys: list[str], report: Report) -> None:
     absent = ~np.isin(packed(keys), np.concatenate(there)) if there and keys else np.zeros(0, bool)
     if absent.any():
         key = keys[int(absent.argmax())]
-        report.add(sharing.LIST, f"{int(absent.sum())} of its clips are not in {each.folder}, for one {key}")
+        report.add(listing.LIST, f"{int(absent.sum())} of its clips are not in {each.folder}, for one {key}")
 
 
 def _settle(each: ForeignSet, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from mmmos import files
-from mmmos.features import shard
+from mmmos.features.store import reading
 
 SOAK = int(os.environ.get("MMMOS_SOAK", "1"))
 KILLED = 137
@@ -22,7 +22,7 @@ ERRNOS = [getattr(errno, name) for name in ["ENOSPC", "EIO", "EACCES", "EMFILE",
 _PATHS = ("open", "replace", "rename", "unlink", "mkdir", "rmdir", "scandir", "stat")
 _DESCRIPTORS = ("write", "fsync", "close", "fstat")
 _real = {name: getattr(os, name) for name in (*_PATHS, *_DESCRIPTORS)}
-_open, _mmap = io.open, shard.mmap
+_open, _mmap = io.open, reading.mmap
 
 
 class Interrupted(BaseException):
@@ -107,7 +107,7 @@ class Calls:
         """Count from here to the end; the process begins without memory of which folders are durable."""
         patches = [mock.patch.object(os, name, self._by_path(name)) for name in _PATHS]
         patches += [mock.patch.object(os, name, self._by_descriptor(name)) for name in _DESCRIPTORS]
-        patches += [mock.patch.object(io, "open", self.open), mock.patch.object(shard, "mmap", self.mmap)]
+        patches += [mock.patch.object(io, "open", self.open), mock.patch.object(reading, "mmap", self.mmap)]
         patches += [mock.patch.object(files, "_kept", {Path(self.root).parent.absolute()})]
         for patch in patches:
             patch.start()

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mmmos.features import store
-from mmmos.features.compaction import compact
-from mmmos.features.hashes import Hashes
-from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import verify
+from mmmos.features.store import FeatureSet, feature_set
+from mmmos.features.store.compaction import compact
+from mmmos.features.store.hashes import Hashes
+from mmmos.features.store.upkeep import verify
 
 sys.path.append(str(Path(__file__).parent))
 from faults import SOAK
@@ -65,17 +64,17 @@ def write(root, say, numbers, seed):
         some, numbers = numbers[: (count := chance.randint(1, 3))], numbers[count:]
         for number in (number for number in some if CLIPS[number] > 1):
             for at in chance.sample(range(3), 3):
-                store.write(root, SPEC, [rows(number, part=at, last=at == 2)], {})
+                feature_set.write(root, SPEC, [rows(number, part=at, last=at == 2)], {})
             say(number)
         short = [number for number in some if CLIPS[number] == 1]
-        store.write(root, SPEC, [rows(number) for number in short], {})
+        feature_set.write(root, SPEC, [rows(number) for number in short], {})
         for number in short:
             say(number)
 
 
 def tidy(root, stop):
     """Compact again and again."""
-    folder = store.folder_of(root, SPEC)
+    folder = feature_set.folder_of(root, SPEC)
     while not stop.exists():
         compact(folder, SPEC.fingerprint)
         time.sleep(0.002)
@@ -154,8 +153,8 @@ def test_compactions_alone_race_without_loss(tmp_path):
     for trial in range(4 * SOAK):
         root = tmp_path / str(trial)
         for number in range(6):
-            store.write(root, SPEC, [rows(number), rows((number + 3) % 6)], {})
-        folder = store.folder_of(root, SPEC)
+            feature_set.write(root, SPEC, [rows(number), rows((number + 3) % 6)], {})
+        folder = feature_set.folder_of(root, SPEC)
         some = [Process(lambda say, folder=folder: compact(folder, SPEC.fingerprint)) for _ in range(4)]
         for each in some:
             each.end()
@@ -184,7 +183,7 @@ def test_rows_that_were_damaged_and_stored_again_are_served_by_the_same_process(
     (path,) = tmp_path.glob("*/*.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     found = FeatureSet(tmp_path, SPEC)
-    with pytest.raises(store.DamagedShard):
+    with pytest.raises(feature_set.DamagedShard):
         found.gather([key(1)])
     found.write([rows(1)])
     assert same(found, 1) and same(FeatureSet(tmp_path, SPEC), 1)
@@ -193,7 +192,7 @@ def test_rows_that_were_damaged_and_stored_again_are_served_by_the_same_process(
 def test_measures_of_a_clip_that_is_not_there_are_never_another_s(tmp_path):
     found = FeatureSet(tmp_path, SPEC)
     found.write([rows(1)])
-    with pytest.raises(store.DamagedShard, match="does not hold clip"):
+    with pytest.raises(feature_set.DamagedShard, match="does not hold clip"):
         found.measures([key(2)])
 
 

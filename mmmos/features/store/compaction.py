@@ -13,9 +13,10 @@ import numpy as np
 
 from mmmos.audio import MEASURES
 from mmmos.errors import SetupError
-from mmmos.features import shard
-from mmmos.features.index import ATTEMPTS, Index, Ints, changing, grouped
-from mmmos.features.shard import ROWS, Array, DamagedShard, Piece, Reader, Reason
+from mmmos.features.store import shard
+from mmmos.features.store.index import ATTEMPTS, Index, Ints, changing, grouped
+from mmmos.features.store.reading import Reader, damaged_entries
+from mmmos.features.store.shard import ROWS, Array, Piece, Reason
 from mmmos.files import sync_folder
 
 # Bytes of vectors after which another file is begun, so that damage of one index costs no more than these.
@@ -56,8 +57,7 @@ def _compact(folder: Path, fingerprint: str) -> Compacted:
     index = Index(folder, fingerprint)
     before = [(contents.path, contents.size) for contents in index.shards]
     paths = [path for path, _ in before]
-    _disown_damaged(index)
-    if len(before) > 1 or index.has_disowned:
+    if disown_damaged(index) or len(before) > 1:
         paths = flatten(index, folder)
         for path, _ in before:
             path.unlink(missing_ok=True)
@@ -66,13 +66,20 @@ def _compact(folder: Path, fingerprint: str) -> Compacted:
     return Compacted(folder.name, len(before), len(paths), sum(size for _, size in before), size)
 
 
+def disown_damaged(index: Index) -> bool:
+    """Verify all rows; the index forgets entries with damaged ones. Whether there were any."""
+    damaged = [(number, place) for number, each in enumerate(index.shards) for place in damaged_entries(each)]
+    for number, place in damaged:
+        index.disown(number, place)
+    return bool(damaged)
+
+
 def flatten(index: Index, folder: Path, keys: Sequence[str] | None = None) -> list[Path]:
     """Write the clips of an index, or some of them, and their rejections to as few shards as can be, in a folder.
 
     The parts of a clip that is done become one. In another folder than the index' own the same content is the same
     bytes. Raises ``FileNotFoundError`` when a source is deleted meanwhile.
     """
-    _disown_damaged(index)
     rejected = _rejected(index, keys)
     paths = []
     for flat in _files(index, _wanted(index, keys)):
@@ -92,20 +99,6 @@ class _Flat:
 
     def __getitem__(self, part: slice) -> "_Flat":
         return _Flat(self.entries[part], self.unit[part])
-
-
-def _disown_damaged(index: Index) -> None:
-    """Verify all rows; the index forgets entries with damaged ones."""
-    for number, contents in enumerate(index.shards):
-        reader = Reader(contents)
-        try:
-            reader.rows(0, len(contents.frames))
-        except DamagedShard:
-            for place, (first, count) in enumerate(contents.entries[:, :2].tolist()):
-                try:
-                    reader.rows(first, count)
-                except DamagedShard:
-                    index.disown(number, place)
 
 
 def _rejected(index: Index, keys: Sequence[str] | None) -> dict[str, Reason]:

@@ -12,9 +12,10 @@ import numpy as np
 from mmmos import progress
 from mmmos.audio import REASONS, TRANSIENT
 from mmmos.features.pooling import ABSURD
-from mmmos.features.shard import SUFFIX, Contents, DamagedShard, Reader, open_shard
 from mmmos.features.spec import SCHEMA
-from mmmos.features.upkeep import SPEC, spec_of
+from mmmos.features.store.reading import Contents, Reader, open_shard
+from mmmos.features.store.shard import SUFFIX, DamagedShard
+from mmmos.features.store.upkeep import SPEC, spec_of
 from mmmos.manifest.rows import Report, shorten
 
 _KEY = re.compile(r"[0-9a-f]{32}")

@@ -9,14 +9,13 @@ import pytest
 from safetensors import safe_open
 
 from mmmos.errors import SetupError, StoreError, UsageError
-from mmmos.features import shard, store
-from mmmos.features.shard import ClipRows, DamagedShard
 from mmmos.features.spec import FeatureSpec
-from mmmos.features.store import FeatureSet, clip_key
-from mmmos.features.upkeep import summaries, verify
+from mmmos.features.store import FeatureSet, clip_key, feature_set, reading
+from mmmos.features.store.shard import ClipRows, DamagedShard
+from mmmos.features.store.upkeep import summaries, verify
 
 sys.path.append(str(Path(__file__).parent))
-from stores import ENCODER, FRAMES, SPEC, assert_holds, key, rows  # noqa: E402
+from stores import ENCODER, FRAMES, SPEC, assert_holds, key, rows
 
 OTHER = FeatureSpec("set", ENCODER, window=5.0)
 
@@ -151,7 +150,7 @@ def test_a_shard_of_another_set_is_left_alone(tmp_path, caplog):
     FeatureSet(tmp_path, OTHER).write([rows(1)])
     (foreign,) = tmp_path.glob("*/*.safetensors")
     FeatureSet(tmp_path, SPEC).write([rows(2)])
-    folder = store.folder_of(tmp_path, SPEC)
+    folder = feature_set.folder_of(tmp_path, SPEC)
     shutil.copy(foreign, folder)
     found = FeatureSet(tmp_path, SPEC)
     assert key(1) not in found and key(2) in found
@@ -223,7 +222,7 @@ def test_a_shard_that_another_process_joined_to_others_is_found_there(tmp_path):
 
 
 def test_more_shards_than_are_mapped_at_a_time_are_served(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "OPEN", 2)
+    monkeypatch.setattr(feature_set, "OPEN", 2)
     found = FeatureSet(tmp_path, SPEC)
     for number in range(5):
         found.write([rows(number)])
@@ -244,4 +243,4 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
     for length in (2**62, 2**20, 0, 1):
         path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
         with pytest.raises(DamagedShard, match="does not begin like one"):
-            shard.open_shard(path)
+            reading.open_shard(path)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mmmos.features.compaction import compact
-from mmmos.features.shard import SUFFIX, DamagedShard
 from mmmos.features.spec import FeatureSpec
 from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import verify
+from mmmos.features.store.compaction import compact
+from mmmos.features.store.shard import SUFFIX, DamagedShard
+from mmmos.features.store.upkeep import verify
 
 sys.path.append(str(Path(__file__).parent))
 from faults import SOAK

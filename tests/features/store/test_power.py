@@ -15,8 +15,7 @@ from unittest import mock
 import pytest
 
 from mmmos import files
-from mmmos.features import compaction, shard, store
-from mmmos.features.store import FeatureSet
+from mmmos.features.store import FeatureSet, compaction, feature_set, reading, shard
 
 sys.path.append(str(Path(__file__).parent))
 from faults import SOAK, Disk, Interrupted, Recorder, build, content_of, interrupt
@@ -30,7 +29,9 @@ def part(number, at=0, spec=SPEC):
 
 
 def one_shard(root, say, spec=SPEC):
-    store.write(root, spec, [part(1, 0, spec), *(part(3, at, spec) for at in range(3))], {key(9): ("a", "b", "c")})
+    feature_set.write(
+        root, spec, [part(1, 0, spec), *(part(3, at, spec) for at in range(3))], {key(9): ("a", "b", "c")}
+    )
     say(1), say(3)
 
 
@@ -51,7 +52,7 @@ def four_shards(root, spec=SPEC):
 
 
 def compacted(root, say, spec=SPEC):
-    folder = store.folder_of(root, spec)
+    folder = feature_set.folder_of(root, spec)
     compaction.compact(folder, spec.fingerprint)
     FeatureSet(root, spec).write([part(4, 0, spec)])
     compaction.compact(folder, spec.fingerprint)
@@ -184,7 +185,7 @@ def sources_deleted_first():
     real = compaction.flatten
 
     def flatten(index, folder, keys=None):
-        readers = {contents.path: shard.Reader(contents) for contents in index.shards}
+        readers = {contents.path: reading.Reader(contents) for contents in index.shards}
         for path in readers:
             path.unlink()
         with mock.patch.object(compaction, "Reader", lambda contents: readers[contents.path]):

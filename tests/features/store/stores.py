@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 
 from mmmos.audio import MEASURES
-from mmmos.features.shard import ClipRows
 from mmmos.features.spec import EncoderSpec, FeatureSpec
+from mmmos.features.store.shard import ClipRows
 
 ENCODER = EncoderSpec("e", "f", 8000, 2, 3, 0.02, 160, "none")
 SPEC = FeatureSpec("set", ENCODER)

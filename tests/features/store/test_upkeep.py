@@ -13,12 +13,12 @@ from mmmos.features.extract import complete
 from mmmos.features.garbage import Reach, reach, waste
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe, FeatureSpec
 from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import compact_all, rejections, summaries, verify
+from mmmos.features.store.upkeep import compact_all, rejections, summaries, verify
 
 sys.path.append(str(Path(__file__).parent))
 from stores import ENCODER, SPEC, assert_holds, key, rows
 
-TINY = Path(__file__).parents[1] / "data" / "wavlm_tiny"
+TINY = Path(__file__).parents[2] / "data" / "wavlm_tiny"
 
 
 def recipe(*tables):

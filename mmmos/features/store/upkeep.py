@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import pandas as pd
 
 from mmmos import progress
 from mmmos.errors import StoreError, UsageError, first_line
-from mmmos.features.compaction import Compacted, compact
-from mmmos.features.index import Index
-from mmmos.features.shard import SUFFIX, Contents, DamagedShard, Reader, open_shard
+from mmmos.features.store.compaction import Compacted, compact
+from mmmos.features.store.index import Index
+from mmmos.features.store.reading import damaged_entries, open_shard
+from mmmos.features.store.shard import SUFFIX, DamagedShard
 from mmmos.files import key_of
 
 DAMAGED = ".damaged"
@@ -143,22 +143,6 @@ def _check(path: Path, folder: str, fingerprint: str, full: bool) -> None:
             f"{path} is damaged: the rows of {len(damaged)} of its {len(contents.keys)} clips are not what was written."
             " mmmos features compact drops them, and the next extraction computes them again."
         )
-
-
-def damaged_entries(contents: Contents) -> list[int]:
-    """Reads all rows of a shard: the places of the entries with damaged ones."""
-    if not len(contents.frames):
-        return []
-    reader, damaged = Reader(contents), []
-    with suppress(DamagedShard):
-        reader.rows(0, len(contents.frames))
-        return []
-    for place, (first, count) in enumerate(contents.entries[:, :2].tolist()):
-        try:
-            reader.rows(first, count)
-        except DamagedShard:
-            damaged.append(place)
-    return damaged
 
 
 def compact_all(store: str | Path) -> list[Compacted]:

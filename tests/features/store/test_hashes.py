@@ -8,7 +8,7 @@ import pytest
 from mmmos import audio
 from mmmos.features import clips as finding
 from mmmos.features.extract import complete, extract, plan, status
-from mmmos.features.hashes import Hashes, sign
+from mmmos.features.store.hashes import Hashes, sign
 
 CONTENT = "ab" * 32
 

@@ -16,13 +16,13 @@ import pandas as pd
 from mmmos import audio, registry
 from mmmos.errors import InputError, StoreError, UsageError
 from mmmos.features.clips import find
-from mmmos.features.compaction import flatten
 from mmmos.features.extract import Encoders, open_set, resolve
-from mmmos.features.index import ATTEMPTS, Index, changing
-from mmmos.features.shard import Reason
-from mmmos.features.sharing import LIST, written
+from mmmos.features.sharing.listing import LIST, written
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store import FeatureSet, describe
+from mmmos.features.store.compaction import disown_damaged, flatten
+from mmmos.features.store.index import ATTEMPTS, Index, changing
+from mmmos.features.store.shard import Reason
 from mmmos.files import TEMPORARY, sync_folder, write_atomic
 
 README = "README.md"
@@ -97,6 +97,7 @@ def _copy(each: FeatureSet, keys: Sequence[str], folder: Path) -> None:
         index.rejected = {key: _impersonal(reason) for key, reason in index.rejected.items()}
         describe(folder, each.spec)
         try:
+            disown_damaged(index)
             flatten(index, folder, keys)
         except FileNotFoundError:
             # Another process has compacted the set.

@@ -25,13 +25,10 @@ twice: who deletes or sets aside a file that was listed before cannot meet anoth
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import FileIO
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -49,10 +46,9 @@ INDEX = ("entries", "measures", "span", "frames", "checksum", "keys", "rejected"
 ROWS = ("norm", "unit")
 FRAMES = ("frame_norm", "frame_unit")
 
-_HEADER_LIMIT = 1 << 16
-_AT_ONCE = 1 << 14
-_DTYPES = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1"}
-_NAMES = {np.dtype(numpy): name for name, numpy in _DTYPES.items()}
+HEADER_LIMIT = 1 << 16
+DTYPES = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1"}
+_NAMES = {np.dtype(numpy): name for name, numpy in DTYPES.items()}
 
 Array = NDArray[Any]
 Reason = tuple[str, str, str]
@@ -160,117 +156,7 @@ def write_pieces(
             for array in pieces[name].content:
                 yield _bytes(np.asarray(array, order="C"))
 
-    return write_atomic(folder / f"{_name(header)}{SUFFIX}", content())
-
-
-@dataclass(frozen=True)
-class Contents:
-    """An opened shard: its index, verified, and where the other tensors lie in the file (dtype, shape, offset)."""
-
-    path: Path
-    fingerprint: str
-    entries: NDArray[np.int64]
-    keys: NDArray[np.bytes_]
-    measures: NDArray[np.float64]
-    span: NDArray[np.float64]
-    frames: NDArray[np.int64]
-    checksum: NDArray[np.int64]
-    rejected: dict[str, Reason]
-    places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]
-    size: int
-
-
-def open_shard(path: Path) -> Contents:
-    """Read a shard's header and index and verify both.
-
-    Raises ``DamagedShard`` for a file that is no whole shard, ``OSError`` where the file system refuses to read it.
-    """
-    with path.open("rb", buffering=0) as file:
-        try:
-            return _open(path, file)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise DamagedShard(f"{path} is not a readable shard: {error}.") from None
-
-
-def _open(path: Path, file: FileIO) -> Contents:
-    start = _read(file, _AT_ONCE)
-    length = int.from_bytes(start[:8], "little")
-    if not 2 <= length <= _HEADER_LIMIT:
-        raise ValueError("it does not begin like one")
-    start += _read(file, 8 + length - len(start))
-    header = start[: 8 + length]
-    if path.name != f"{_name(header)}{SUFFIX}":
-        raise ValueError("its header is not the one that it is named by")
-    tensors = json.loads(header[8:])
-    about = json.loads(tensors.pop("__metadata__")["mmmos"])
-    places, end = {}, 8 + length
-    for name, tensor in tensors.items():
-        dtype, shape = np.dtype(_DTYPES[tensor["dtype"]]), tuple(tensor["shape"])
-        places[name], end = (dtype, shape, end), 8 + length + tensor["data_offsets"][1]
-    size = os.fstat(file.fileno()).st_size
-    if size != end:
-        raise ValueError(f"it has {size} bytes instead of {end}")
-    dtype, shape, offset = places["rejected"]
-    stop = offset + shape[0]
-    start = start[:stop] + _read(file, stop - len(start))
-    if hashlib.blake2b(start[8 + length : stop], digest_size=32).hexdigest() != about["index"]:
-        raise ValueError("its index does not match the digest in its header")
-    index = {name: _view(start, *places[name]) for name in INDEX}
-    return Contents(
-        path,
-        about["fingerprint"],
-        index["entries"],
-        index["keys"].reshape(-1).view("S16"),
-        _known(index["measures"], about["measures"]),
-        index["span"],
-        index["frames"],
-        index["checksum"],
-        _reasons(index["rejected"].tobytes()),
-        {name: places[name] for name in (*ROWS, *FRAMES) if name in places},
-        size,
-    )
-
-
-class Reader:
-    """The vectors of an opened shard, mapped; a row is verified when it is first asked for.
-
-    ``pooled``: what a window mean consists of, by name, of all rows. Only those may be used for which ``verify`` was
-    called.
-    """
-
-    def __init__(self, contents: Contents) -> None:
-        self.contents = contents
-        with contents.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != contents.size:
-                raise DamagedShard(f"{contents.path} is not a readable shard: its length has changed.")
-            self._map = mmap(file.fileno(), contents.size, access=ACCESS_READ)
-        self._tensors = {name: _view(self._map, *place) for name, place in contents.places.items()}
-        own = {"frames": contents.frames, "span": contents.span}
-        self.pooled = tuple(({name: self._tensors[name] for name in ROWS if name in self._tensors} | own).items())
-        self._unverified = bytearray(b"?" * len(contents.frames))
-        self._offsets = np.concatenate([[0], np.cumsum(contents.frames)])
-
-    def verify(self, first: int, count: int) -> None:
-        """Compare consecutive rows with their checksums, once. Raises ``DamagedShard``."""
-        end = first + count
-        if self._unverified.find(b"?", first, end) < 0:
-            return
-        found = self._slices(first, end)
-        wanted = self.contents.checksum[first:end]
-        wrong = _row_checksums(found, self.contents.span[first:end], self.contents.frames[first:end]) != wanted
-        if wrong.any():
-            row = first + int(wrong.argmax())
-            raise DamagedShard(f"{self.contents.path} is damaged: row {row} does not match its checksum.")
-        self._unverified[first:end] = bytes(count)
-
-    def rows(self, first: int, count: int) -> dict[str, Array]:
-        """The vectors of consecutive rows, verified, by tensor, as views of the file. Raises ``DamagedShard``."""
-        self.verify(first, count)
-        return self._slices(first, first + count)
-
-    def _slices(self, first: int, end: int) -> dict[str, Array]:
-        frames = slice(self._offsets[first], self._offsets[end])
-        return {name: tensor[frames if name in FRAMES else slice(first, end)] for name, tensor in self._tensors.items()}
+    return write_atomic(folder / f"{digest_name(header)}{SUFFIX}", content())
 
 
 def _refuse(clip: ClipRows) -> None:
@@ -286,7 +172,7 @@ def _refuse(clip: ClipRows) -> None:
         raise StoreError(f"The rows of clip {clip.key} are not finite, absurd or zero; they are not stored.")
 
 
-def _row_checksums(vectors: Mapping[str, Array], span: Array, frames: Array) -> NDArray[np.int64]:
+def row_checksums(vectors: Mapping[str, Array], span: Array, frames: Array) -> NDArray[np.int64]:
     """CRC-32 of each row over its place, number of frames and vectors, and the vectors of its frames."""
     found = np.empty(len(frames), np.int64)
     if not len(frames):
@@ -312,7 +198,7 @@ def _cut(array: Array, count: int) -> tuple[memoryview, int]:
 
 def _checksums(clip: ClipRows) -> NDArray[np.int64]:
     names = ROWS if clip.frame_unit is None else (*ROWS, *FRAMES)
-    return _row_checksums({name: getattr(clip, name) for name in names}, np.ascontiguousarray(clip.span), clip.frames)
+    return row_checksums({name: getattr(clip, name) for name in names}, np.ascontiguousarray(clip.span), clip.frames)
 
 
 def _header(about: Mapping[str, Any], shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> bytes:
@@ -327,7 +213,8 @@ def _header(about: Mapping[str, Any], shapes: Mapping[str, tuple[np.dtype[Any], 
     return len(text).to_bytes(8, "little") + text
 
 
-def _name(header: bytes) -> str:
+def digest_name(header: bytes) -> str:
+    """What a shard is named by: blake2b-128 (hex) of its header."""
     return hashlib.blake2b(header, digest_size=16).hexdigest()
 
 
@@ -335,11 +222,6 @@ def _text(rejected: Mapping[str, Reason]) -> NDArray[np.uint8]:
     """The rejections as JSON in ASCII, padded with spaces so that what follows is aligned; nothing for none."""
     text = json.dumps({key: rejected[key] for key in sorted(rejected)}, separators=(",", ":")) if rejected else ""
     return np.frombuffer((text + " " * (-len(text) % 8)).encode(), np.uint8)
-
-
-def _reasons(text: bytes) -> dict[str, Reason]:
-    found = json.loads(text) if text else {}
-    return {key: (str(reason), str(detail), str(name)) for key, (reason, detail, name) in found.items()}
 
 
 def _joined(arrays: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Array:
@@ -353,25 +235,3 @@ def _piece(arrays: Sequence[Array]) -> Piece:
 def _bytes(array: Array) -> memoryview:
     """The bytes of an array in C order."""
     return array.reshape(-1).view(np.uint8).data
-
-
-def _read(file: FileIO, count: int) -> bytes:
-    """The next bytes of a file, fewer only at its end."""
-    found = bytearray()
-    while len(found) < count and (some := file.read(count - len(found))):
-        found += some
-    return bytes(found)
-
-
-def _view(buffer: bytes | mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Array:
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(buffer, dtype, count, offset).reshape(shape) if count else np.zeros(shape, dtype)
-
-
-def _known(measures: Array, names: Sequence[str]) -> NDArray[np.float64]:
-    """The columns that this version knows, in its order; NaN where the shard lacks one."""
-    if tuple(names) == MEASURES:
-        return measures
-    found = {name: measures[:, column] for column, name in enumerate(names)}
-    unknown = np.full(len(measures), np.nan)
-    return np.stack([found.get(name, unknown) for name in MEASURES], axis=1)

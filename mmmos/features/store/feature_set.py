@@ -1,9 +1,4 @@
-"""The store: a folder of feature sets, each a folder of immutable shards named by what they hold.
-
-A clip's key is the hash of its audio content and segment; the feature set's folder is named by its fingerprint.
-Writers never share a file, so there is no lock. What cannot be trusted is a miss, said once in a warning.
-A clip is done (has all its rows), rejected (has a reason) or absent; only absent clips are computed.
-"""
+"""A feature set in a store: its rows, written and served."""
 
 import errno
 import hashlib
@@ -19,10 +14,11 @@ from numpy.typing import NDArray
 
 from mmmos.audio import MEASURES
 from mmmos.errors import SetupError, StoreError, UsageError
-from mmmos.features import shard
-from mmmos.features.index import ATTEMPTS, Index, changing, grouped
-from mmmos.features.shard import ClipRows, Contents, DamagedShard, Reader, Reason
 from mmmos.features.spec import FeatureSpec
+from mmmos.features.store import shard
+from mmmos.features.store.index import ATTEMPTS, Index, changing, grouped
+from mmmos.features.store.reading import Contents, Reader
+from mmmos.features.store.shard import ClipRows, DamagedShard, Reason
 from mmmos.files import TEMPORARY, pretty_json, write_atomic
 
 log = logging.getLogger("mmmos")

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.errors import StoreError
-from mmmos.features import shard
-from mmmos.features.shard import Contents, DamagedShard, Reason
+from mmmos.features.store import shard
+from mmmos.features.store.reading import Contents, open_shard
+from mmmos.features.store.shard import DamagedShard, Reason
 
 log = logging.getLogger("mmmos")
 
@@ -96,7 +97,7 @@ class Index:
 
     def _open(self, path: Path) -> Contents | None:
         try:
-            contents = shard.open_shard(path)
+            contents = open_shard(path)
         except DamagedShard as error:
             self.damaged[path] = error
             log.warning("%s Its clips are computed again.", error)

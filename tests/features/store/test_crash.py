@@ -18,12 +18,11 @@ import pytest
 
 from mmmos import files
 from mmmos.errors import SetupError, StoreError
-from mmmos.features import store
-from mmmos.features.compaction import compact
-from mmmos.features.hashes import Hashes, sign
-from mmmos.features.index import Index
-from mmmos.features.store import FeatureSet
-from mmmos.features.upkeep import verify
+from mmmos.features.store import FeatureSet, feature_set
+from mmmos.features.store.compaction import compact
+from mmmos.features.store.hashes import Hashes, sign
+from mmmos.features.store.index import Index
+from mmmos.features.store.upkeep import verify
 
 sys.path.append(str(Path(__file__).parent))
 from faults import ERRNOS, SOAK, Calls, count_calls, failing, halve, kill, killed, tear
@@ -71,7 +70,7 @@ class OneShard(Job):
     rejected = (9,)
 
     def run(self, root, acknowledge):
-        store.write(root, self.spec, self.whole(1) + self.whole(2), {key(9): REASON})
+        feature_set.write(root, self.spec, self.whole(1) + self.whole(2), {key(9): REASON})
         for number in (1, 2):
             acknowledge(number)
 
@@ -105,7 +104,7 @@ class Compaction(Job):
         write([self.part(4)], {key(8): REASON})
 
     def run(self, root, acknowledge):
-        compact(store.folder_of(root, self.spec), self.spec.fingerprint)
+        compact(feature_set.folder_of(root, self.spec), self.spec.fingerprint)
 
 
 JOBS = [OneShard, OneShardWithFrames, ThreeShards, Compaction]
