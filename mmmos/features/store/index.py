@@ -124,11 +124,6 @@ class Index:
         self._bad.add((self.shards[number].path, place))
         self._table = None
 
-    @property
-    def has_disowned(self) -> bool:
-        """Whether rows of a shard that is there are known to be damaged."""
-        return bool({path for path, _ in self._bad} & {contents.path for contents in self.shards})
-
     def missing(self, keys: Iterable[str], *, retry: bool = False) -> list[str]:
         """The distinct keys that are neither done nor rejected, in their order; with ``retry`` also the rejected."""
         distinct = list(dict.fromkeys(keys))
