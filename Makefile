@@ -6,6 +6,7 @@ VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
 SOAK ?= 20
+SOAKED := tests/audio tests/features/store
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt

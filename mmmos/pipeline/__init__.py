@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmmos import challenge, manifest
+from mmmos import challenge
 from mmmos.challenge import Inputs
 from mmmos.ensembles import runs
 from mmmos.ensembles.data import gather
@@ -21,6 +21,7 @@ from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.training import keyed_specs, train, trained
 from mmmos.errors import UsageError
 from mmmos.features import extract as extraction
+from mmmos.features.clips import find
 from mmmos.features.extract import extract
 from mmmos.features.table import Features
 from mmmos.pipeline.answer import clear, is_current, is_of, provenance, submit, unusable
@@ -137,7 +138,7 @@ def plan(path: str | Path) -> pd.DataFrame:
     """What ``run`` would do: a row for each stage with what there is, what is done already and what remains."""
     inputs = challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
-    found = manifest.locate(inputs.clips)["how"] != "missing"
+    found = inputs.clips.index.isin(find(inputs.clips, inputs.store)[0])
     counts = inputs.clips.assign(found=found).groupby("set", sort=False)["found"].agg(["size", "sum"])
     rows = [("manifest", *row) for row in counts.itertuples(name=None)]
     stored = extraction.plan(inputs.clips, inputs.features, store=inputs.store)

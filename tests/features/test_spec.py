@@ -35,8 +35,8 @@ def test_what_changes_the_numbers_changes_the_fingerprint(name):
     assert changed.fingerprint != SET.fingerprint
 
 
-@pytest.mark.parametrize("change", [{"window": 5.0}, {"hop": 5.0}, {"dtype": "float32"}])
-def test_windows_and_dtype_are_in_the_fingerprint(change):
+@pytest.mark.parametrize("change", [{"window": 5.0}, {"hop": 5.0}, {"dtype": "float32"}, {"frames": ("1",)}])
+def test_windows_dtype_and_frames_are_in_the_fingerprint(change):
     assert replace(SET, **change).fingerprint != SET.fingerprint
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -75,7 +76,10 @@ def _open(path: Path, file: FileIO) -> Contents:
     places, end = {}, 8 + length
     for name, tensor in tensors.items():
         dtype, shape = np.dtype(DTYPES[tensor["dtype"]]), tuple(tensor["shape"])
-        places[name], end = (dtype, shape, end), 8 + length + tensor["data_offsets"][1]
+        begin, stop = (8 + length + offset for offset in tensor["data_offsets"])
+        if begin != end or stop - begin != dtype.itemsize * math.prod(shape) or min(shape) < 0:
+            raise ValueError(f"the tensor {name!r} does not lie where it should")
+        places[name], end = (dtype, shape, begin), stop
     size = os.fstat(file.fileno()).st_size
     if size != end:
         raise ValueError(f"it has {size} bytes instead of {end}")

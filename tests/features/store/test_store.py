@@ -1,5 +1,6 @@
 """The store: what is written is read, verified row by row, whole clips only, from any number of shards."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors import safe_open
 
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.spec import FeatureSpec
-from mmmos.features.store import FeatureSet, clip_key, feature_set, reading
+from mmmos.features.store import FeatureSet, clip_key, feature_set, reading, shard
 from mmmos.features.store.shard import ClipRows, DamagedShard
 from mmmos.features.store.upkeep import summaries, verify
 
@@ -244,3 +245,20 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path):
         path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
         with pytest.raises(DamagedShard, match="does not begin like one"):
             reading.open_shard(path)
+
+
+@pytest.mark.parametrize("tensor", ["entries", "rejected", "unit"])
+@pytest.mark.parametrize("shape", [[1 << 50], [-1], [0]])
+def test_a_forged_header_makes_nobody_reserve_memory(tmp_path, tensor, shape):
+    FeatureSet(tmp_path, SPEC).write([rows(1)], {key(2): ("too_short", "", "")})
+    (path,) = tmp_path.glob("*/*.safetensors")
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8:end])
+    tensors[tensor]["shape"] = shape
+    text = json.dumps(tensors).encode()
+    header = len(text).to_bytes(8, "little") + text
+    forged = path.with_name(f"{shard.digest_name(header)}{shard.SUFFIX}")
+    forged.write_bytes(header + content[end:])
+    with pytest.raises(DamagedShard, match=f"the tensor '{tensor}' does not lie where it should"):
+        reading.open_shard(forged)
