@@ -12,8 +12,7 @@ import pandas as pd
 
 from mmmos import audio, progress
 from mmmos.errors import Rejected
-from mmmos.features.sharing import listing
-from mmmos.features.store import clip_key
+from mmmos.features.store import clip_key, lists
 from mmmos.features.store.hashes import Hashes, sign
 from mmmos.manifest import locate
 
@@ -49,12 +48,12 @@ def find(clips: pd.DataFrame, store: str | Path, *, rehash: bool = False) -> tup
     hashed, refused = _hashed(dict.fromkeys(file for file in files if isinstance(file, str)), store, rehash)
     found: dict[str, Clip] = {}
     rejected: dict[str, Reason] = {}
-    shared: listing.Shared | None = None
+    shared: lists.Shared | None = None
     starts, ends = (clips[name] if name in clips else pd.Series(np.nan, clips.index) for name in ("start", "end"))
     for clip, path, file, start, end in zip(clips.index, clips["path"], files, starts, ends, strict=True):
         segment = [None if pd.isna(edge) else float(edge) for edge in (start, end)]
         if not isinstance(file, str):
-            shared = shared or listing.known(store)
+            shared = shared or lists.known(store)
             try:
                 found[clip] = Clip(_imported(shared, clip, path, segment), "", (0, 0), *segment)
             except Rejected as error:
@@ -69,7 +68,7 @@ def find(clips: pd.DataFrame, store: str | Path, *, rehash: bool = False) -> tup
     return found, rejected
 
 
-def _imported(shared: listing.Shared, clip: str, path: str, segment: list[float | None]) -> str:
+def _imported(shared: lists.Shared, clip: str, path: str, segment: list[float | None]) -> str:
     """The key of a clip that an import names. Raises ``Rejected``."""
     key = shared.key(clip, path, *segment)
     if key is None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from mmmos import progress, registry
 from mmmos.errors import SetupError, first_line
 from mmmos.features import weights
-from mmmos.features.sharing import listing
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
-from mmmos.features.store import folder_of, hashes
+from mmmos.features.store import folder_of, hashes, lists
 from mmmos.features.store.upkeep import DAMAGED, SPEC, folders
 from mmmos.features.work import feature_spec, load_encoders
 from mmmos.files import leftovers
@@ -71,7 +70,7 @@ def _folder(table: EncoderRecipe, store: str | Path) -> str:
 def waste(store: str | Path, reached: Reach) -> list[Waste]:
     """Everything in a store that can go."""
     found = [_waste(path, "left by a killed process") for path in leftovers(store)]
-    for name in (hashes.FOLDER, listing.FOLDER):
+    for name in (hashes.FOLDER, lists.FOLDER):
         found += [_waste(path, "left by a killed process") for path in leftovers(Path(store) / name)]
     for folder in folders(store):
         if folder.name not in reached.folders and _name(folder) not in reached.untold:

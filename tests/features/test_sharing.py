@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from mmmos.errors import InputError, Rejected, SetupError, StoreError, UsageError
 from mmmos.features.extract import complete, extract, status
-from mmmos.features.sharing import exports, imports, listing, verification
+from mmmos.features.sharing import exports, imports, verification
 from mmmos.features.sharing.exports import export
 from mmmos.features.sharing.imports import import_features
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
-from mmmos.features.store import FeatureSet, describe, shard
+from mmmos.features.store import FeatureSet, describe, lists, shard
 from mmmos.features.store.upkeep import summaries, verify
 from mmmos.files import key_of, pretty_json
 from mmmos.manifest.rows import Report
@@ -51,7 +51,7 @@ def exported(tmp_path):
     found = FeatureSet(folder, SPEC)
     found.write([rows(1), rows(2), rows(3)], {key(9): ("non_finite", "NaN", "c9.wav")})
     entries = [(f"c{number}", f"c{number}.wav", None, None, key(number)) for number in (1, 2, 3, 9)]
-    (folder / "clips.csv").write_bytes(listing.written(entries))
+    (folder / "clips.csv").write_bytes(lists.written(entries))
     (folder / "README.md").write_text("# About\n")
     return folder
 
@@ -201,7 +201,7 @@ def test_an_import_adds_to_what_is_there(exported, tmp_path):
 def test_frames_and_their_shape_are_verified(tmp_path):
     folder = tmp_path / "export"
     FeatureSet(folder, FRAMES).write([rows(1, frames=True)])
-    (folder / "clips.csv").write_bytes(listing.written([("c1", "c1.wav", None, None, key(1))]))
+    (folder / "clips.csv").write_bytes(lists.written([("c1", "c1.wav", None, None, key(1))]))
     import_features(folder, tmp_path / "store")
     np.testing.assert_array_equal(
         FeatureSet(tmp_path / "store", FRAMES).frames(key(1)).unit, rows(1, frames=True).frame_unit
@@ -441,12 +441,12 @@ def test_what_is_no_folder_is_said(tmp_path):
         import_features(tmp_path / "nothing", tmp_path / "store")
 
 
-def shared(tmp_path, *lists):
+def shared(tmp_path, *some):
     (tmp_path / "shared").mkdir()
-    for entries in lists:
-        data = listing.written(entries)
-        (tmp_path / "shared" / listing.file_name(data)).write_bytes(data)
-    return listing.known(tmp_path)
+    for entries in some:
+        data = lists.written(entries)
+        (tmp_path / "shared" / lists.file_name(data)).write_bytes(data)
+    return lists.known(tmp_path)
 
 
 def test_a_clip_is_known_by_id_stem_and_segment(tmp_path):
@@ -469,7 +469,7 @@ def test_two_clips_of_one_name_are_never_mixed_up(tmp_path):
 def test_a_damaged_list_is_said_and_not_used(tmp_path, caplog):
     shared(tmp_path, [("a", "one.wav", None, None, key(1))])
     flip(next((tmp_path / "shared").iterdir()), -2)
-    assert listing.known(tmp_path).key("a", "one.wav", None, None) is None
+    assert lists.known(tmp_path).key("a", "one.wav", None, None) is None
     assert "is damaged and not used; import its folder again" in caplog.text
 
 
@@ -479,11 +479,11 @@ TIMES = st.none() | st.floats(0, 1e5)
 
 @given(st.lists(st.tuples(NAMES, NAMES, TIMES), min_size=1, unique_by=lambda row: row[0]))
 def test_what_is_written_is_accepted_and_found(rows):
-    rows = [(clip, file.replace("/", "_"), start) for clip, file, start in rows if listing.portable(clip).strip()]
+    rows = [(clip, file.replace("/", "_"), start) for clip, file, start in rows if lists.portable(clip).strip()]
     rows = [(clip, file, start) for clip, file, start in rows if file not in (".", "..") and "://" not in file]
     entries = [(clip, file, start, None, key(number)) for number, (clip, file, start) in enumerate(rows)]
     report = Report(9)
-    found = listing.checked(listing.written(entries), "clips.csv", report)
+    found = lists.checked(lists.written(entries), "clips.csv", report)
     assert found == [entry[4] for entry in entries]
     assert report.problems == ([] if entries else report.problems)
 

@@ -17,11 +17,11 @@ from mmmos import audio, registry
 from mmmos.errors import InputError, StoreError, UsageError
 from mmmos.features.clips import find
 from mmmos.features.extract import Encoders, open_set, resolve
-from mmmos.features.sharing.listing import LIST, written
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store import FeatureSet, describe
 from mmmos.features.store.compaction import disown_damaged, flatten
 from mmmos.features.store.index import ATTEMPTS, Index, changing
+from mmmos.features.store.lists import LIST, written
 from mmmos.features.store.shard import Reason
 from mmmos.files import TEMPORARY, sync_folder, write_atomic
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from mmmos import progress
 from mmmos.errors import InputError, SetupError, UsageError
-from mmmos.features.sharing import listing
 from mmmos.features.sharing.exports import README
 from mmmos.features.sharing.verification import ForeignSet, verified
 from mmmos.features.spec import NAME
+from mmmos.features.store import lists
 from mmmos.features.store.index import Index, packed
 from mmmos.features.store.reading import damaged_entries
 from mmmos.features.store.shard import SUFFIX
@@ -62,13 +62,13 @@ def import_features(folder: str | Path, store: str | Path = "features") -> Impor
         report.stop()
         sets = [each for path in _folders(staged) if (each := verified(path, report)) is not None]
         report.stop()
-        listed = (staged / listing.LIST).read_bytes()
-        keys = listing.checked(listed, listing.LIST, report)
+        listed = (staged / lists.LIST).read_bytes()
+        keys = lists.checked(listed, lists.LIST, report)
         for each in sets:
             _check_listed(each, keys, report)
         report.stop()
         new = [path for each in sets for path in _settle(each, store / each.folder)]
-        shared = store / listing.FOLDER / listing.file_name(listed)
+        shared = store / lists.FOLDER / lists.file_name(listed)
         if not shared.is_file() or shared.read_bytes() != listed:
             write_atomic(shared, listed)
     except InputError as error:
@@ -100,12 +100,12 @@ def _stage(source: Path, staged: Path, report: Report) -> None:
                 limit = _SMALL if each.name == SPEC else None
                 files += _plain(each, each.name == SPEC or bool(_SHARD.fullmatch(each.name)), limit, source, report)
         else:
-            limit = _LIST if entry.name == listing.LIST else _SMALL
-            files += _plain(entry, entry.name in (listing.LIST, README), limit, source, report)
+            limit = _LIST if entry.name == lists.LIST else _SMALL
+            files += _plain(entry, entry.name in (lists.LIST, README), limit, source, report)
     if not sets:
         report.add(str(source), "it holds no feature set, so that it is no export")
-    if source / listing.LIST not in [path for path, _ in files]:
-        report.add(str(source), f"it holds no {listing.LIST}")
+    if source / lists.LIST not in [path for path, _ in files]:
+        report.add(str(source), f"it holds no {lists.LIST}")
     if not report.count:
         staged.mkdir(parents=True)
         for path, limit in progress.track(files, len(files), "copying"):
@@ -166,7 +166,7 @@ def _check_listed(each: ForeignSet, keys: list[str], report: Report) -> None:
     absent = ~np.isin(packed(keys), np.concatenate(there)) if there and keys else np.zeros(0, bool)
     if absent.any():
         key = keys[int(absent.argmax())]
-        report.add(listing.LIST, f"{int(absent.sum())} of its clips are not in {each.folder}, for one {key}")
+        report.add(lists.LIST, f"{int(absent.sum())} of its clips are not in {each.folder}, for one {key}")
 
 
 def _settle(each: ForeignSet, folder: Path) -> list[Path]:
