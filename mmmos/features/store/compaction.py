@@ -14,7 +14,7 @@ import numpy as np
 from mmmos.audio import MEASURES
 from mmmos.errors import SetupError
 from mmmos.features.store import shard
-from mmmos.features.store.index import ATTEMPTS, Index, Ints, changing, grouped
+from mmmos.features.store.index import ATTEMPTS, Index, Ints, Run, changing, grouped, runs
 from mmmos.features.store.reading import Reader, damaged_entries
 from mmmos.features.store.shard import ROWS, Array, Piece, Reason
 from mmmos.files import sync_folder
@@ -154,8 +154,9 @@ def _write(index: Index, folder: Path, flat: _Flat, rejected: dict[str, Reason])
     for number, units in grouped(table.shard[tails]):
         places = table.place[tails[units]]
         measures[units], keys[units] = shards[number].measures[places], shards[number].keys[places]
-    runs = _runs(table.shard[flat.entries], table.first[flat.entries], table.rows[flat.entries])
-    columns = {name: [getattr(shards[n], name)[a:b] for n, a, b in runs] for name in ("span", "frames", "checksum")}
+    where = (table.shard, table.first, table.rows)
+    spans = runs(*(column[flat.entries].tolist() for column in where))
+    columns = {name: [getattr(shards[n], name)[a:b] for n, a, b in spans] for name in ("span", "frames", "checksum")}
     about: dict[str, Array] = {
         "entries": np.column_stack(
             [np.cumsum(rows) - rows, rows, np.where(joined, 0, table.part[heads]), table.last[tails]]
@@ -164,30 +165,19 @@ def _write(index: Index, folder: Path, flat: _Flat, rejected: dict[str, Reason])
         "keys": keys.view(np.uint8).reshape(-1, 16),
         **{name: np.concatenate(parts) for name, parts in columns.items()},
     }
-    places_of = shards[runs[0][0]].places
+    places_of = shards[spans[0][0]].places
     totals = {name: int(rows.sum()) if name in ROWS else int(about["frames"].sum()) for name in places_of}
     pieces = {
-        name: Piece(dtype, (totals[name], *shape[1:]), _content(index, runs, name))
+        name: Piece(dtype, (totals[name], *shape[1:]), _content(index, spans, name))
         for name, (dtype, shape, _) in places_of.items()
     }
     return shard.write_pieces(folder, index.fingerprint, about, rejected, pieces, unique=folder == index.folder)
 
 
-Run = tuple[int, int, int]
-
-
-def _runs(numbers: Array, firsts: Ints, counts: Ints) -> list[Run]:
-    """Rows that follow each other in one source: its number, the first row, the one behind the last."""
-    breaks = np.flatnonzero((np.diff(numbers) != 0) | (firsts[1:] != firsts[:-1] + counts[:-1])) + 1
-    starts, ends = np.concatenate([[0], breaks]), np.append(breaks, len(numbers)) - 1
-    found = zip(numbers[starts].tolist(), firsts[starts].tolist(), (firsts + counts)[ends].tolist(), strict=True)
-    return list(found)
-
-
-def _content(index: Index, runs: Sequence[Run], name: str) -> Iterator[Array]:
+def _content(index: Index, spans: Sequence[Run], name: str) -> Iterator[Array]:
     """A tensor's rows, each verified."""
     reader: tuple[int, Reader] | None = None
-    for number, first, end in runs:
+    for number, first, end in spans:
         if reader is None or reader[0] != number:
             reader = number, Reader(index.shards[number])
         yield reader[1].rows(first, end - first)[name]

@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +17,16 @@ from mmmos.audio import MEASURES
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.spec import FeatureSpec
 from mmmos.features.store import shard
-from mmmos.features.store.index import ATTEMPTS, Index, changing, grouped
+from mmmos.features.store.index import ATTEMPTS, Index, changing, grouped, runs
 from mmmos.features.store.reading import Contents, Reader
 from mmmos.features.store.shard import ClipRows, DamagedShard, Reason
 from mmmos.files import TEMPORARY, pretty_json, write_atomic
 
 log = logging.getLogger("mmmos")
 
-# Shards that are mapped at a time.
+# Shards that are mapped at a time; entries from which on rows are verified in runs.
 OPEN = 512
+MANY = 256
 
 Read = TypeVar("Read")
 
@@ -159,7 +161,10 @@ class FeatureSet:
         # In the order of the files. Copying row by row beats one gather of numpy or torch from a mapped file.
         order = np.lexsort((table.first[entries], table.shard[entries]))
         columns = (table.shard[entries], table.place[entries], table.first[entries], counts, np.cumsum(counts))
-        for number, place, first, count, end in zip(*(column[order].tolist() for column in columns), strict=True):
+        places = [column[order].tolist() for column in columns]
+        if len(entries) > MANY:
+            self._verify_ahead(places[0], places[2], places[3])
+        for number, place, first, count, end in zip(*places, strict=True):
             try:
                 reader = self._reader(self.index.shards[number])
                 reader.verify(first, count)
@@ -174,6 +179,12 @@ class FeatureSet:
         if damaged:
             raise DamagedShard(f"{damaged[0]}" + (f" So are {len(damaged) - 1} others." if damaged[1:] else ""))
         return Rows(**(out or self._nothing()), clip=np.repeat(clips, counts))
+
+    def _verify_ahead(self, numbers: list[int], firsts: list[int], counts: list[int]) -> None:
+        """Verify rows that follow each other at once; which of them are damaged is found when each is read."""
+        for number, first, end in runs(numbers, firsts, counts):
+            with suppress(DamagedShard):
+                self._reader(self.index.shards[number]).verify(first, end - first)
 
     def _nothing(self) -> dict[str, NDArray[Any]]:
         layers, dim = self.spec.encoder.layers, self.spec.encoder.dim

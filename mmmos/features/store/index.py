@@ -20,6 +20,7 @@ from mmmos.features.store.shard import DamagedShard, Reason
 log = logging.getLogger("mmmos")
 
 Ints = NDArray[np.int64]
+Run = tuple[int, int, int]
 
 # Times that a folder is looked through which compactions change meanwhile.
 ATTEMPTS = 20
@@ -182,6 +183,17 @@ def grouped(numbers: NDArray[np.integer]) -> Iterator[tuple[int, Ints]]:
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
     for positions in np.split(order, starts[1:]) if len(order) else ():
         yield int(numbers[positions[0]]), positions
+
+
+def runs(numbers: Iterable[int], firsts: Iterable[int], counts: Iterable[int]) -> list[Run]:
+    """Rows that follow each other in one shard: its number, the first row, the one behind the last."""
+    found: list[Run] = []
+    for number, first, count in zip(numbers, firsts, counts, strict=True):
+        if found and found[-1][0] == number and found[-1][2] == first:
+            found[-1] = number, found[-1][1], first + count
+        else:
+            found.append((number, first, first + count))
+    return found
 
 
 def packed(keys: Sequence[str]) -> NDArray[np.bytes_]:
