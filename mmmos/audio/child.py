@@ -116,12 +116,12 @@ class Child:
 
     def _answer(self, *kinds: int) -> tuple[int, bytearray]:
         """The next message, of one of these kinds. Raises ``Rejected``."""
-        kind, length = worker.MESSAGE.unpack(self._read(worker.MESSAGE.size))
-        if kind not in (*kinds, worker.ALIVE, worker.REJECTED) or length > max(4 * limits.BLOCK, 1 << 20):
-            raise Rejected("decoder_crashed", "the decoder's process answered with nonsense")
-        content = self._read(length)
-        if kind == worker.ALIVE:
-            return self._answer(*kinds)
+        kind = worker.ALIVE
+        while kind == worker.ALIVE:
+            kind, length = worker.MESSAGE.unpack(self._read(worker.MESSAGE.size))
+            if kind not in (*kinds, worker.ALIVE, worker.REJECTED) or length > max(4 * limits.BLOCK, 1 << 20):
+                raise Rejected("decoder_crashed", "the decoder's process answered with nonsense")
+            content = self._read(length)
         if kind == worker.REJECTED:
             self.idle = True
             raise Rejected(*json.loads(content))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 from mmmos.cli import store as store_commands
-from mmmos.cli.output import put_table, say, say_rejected, shown_path
+from mmmos.cli.output import printable, put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,31 +147,17 @@ def extract(
     names = ", ".join(table.set_name for table in extraction.resolve(encoders).tables())
     say(f"{(status['status'] == 'done').sum()} of {len(clips)} clips are in {shown_path(store)}/ ({names}).")
     _say_flagged(status, "mmmos features show RECIPE INPUT… lists them")
-    return _say_unusable(status)
+    return say_unusable(status[status["status"] != "done"])
 
 
 def _say_flagged(status: "pd.DataFrame", more: str) -> None:
-    """How many clips are flagged, by flag."""
-    flagged = status.loc[(status["flags"] != "") & (status["status"] == "done"), "flags"]
-    counts = flagged.str.split(", ").explode().value_counts()
-    if len(flagged):
-        listed = ", ".join(f"{count} {flag}" for flag, count in counts.items())
-        say(f"{len(flagged)} clips are flagged: {listed}; {more}.")
+    """How many of the clips that are done are flagged, by flag."""
+    from mmmos.features.table import flag_counts
 
-
-def _say_unusable(status: "pd.DataFrame") -> int:
-    """Name the clips that were rejected and that failed; exit code 3 when there are any, else 0."""
-    code = say_rejected(status[status["status"] == "rejected"])
-    failed = status[status["status"] == "failed"]
-    if failed.empty:
-        return code
-    counts = ", ".join(f"{count} {reason}" for reason, count in failed["reason"].value_counts().items())
-    say(f"{len(failed)} clips failed ({counts}); the same command tries them again:")
-    for clip, detail in failed["detail"].head(10).items():
-        say(f"  {clip}: {detail}")
-    if len(failed) > 10:
-        say(f"  … and {len(failed) - 10} more")
-    return 3
+    count = ((status["flags"] != "") & (status["status"] == "done")).sum()
+    if count:
+        listed = ", ".join(f"{row.clips} {row.flag}" for row in flag_counts(status).itertuples())
+        say(f"{count} clips are flagged: {listed}; {more}.")
 
 
 @app.command
@@ -261,7 +247,7 @@ def _show_audio(manifest: list[str], root: list[str] | None, json: bool) -> int:
     other = int((found["how"] == "other extension").sum())
     say(f"{len(clips) - len(missing)} of {len(clips)} clips exist ({other} with another extension).")
     for clip, path in missing.head(20).items():
-        say(f"  missing: {clip}: {path}")
+        say(f"  missing: {printable(str(clip))}: {printable(path)}")
     if len(missing) > 20:
         say(f"  … and {len(missing) - 20} more")
     return 3 if len(missing) else 0

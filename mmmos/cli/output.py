@@ -1,5 +1,7 @@
 """How results are printed: tables for people, JSON and CSV for programs."""
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +25,22 @@ def put(text: str) -> None:
 def put_table(table: "pd.DataFrame", *, as_json: bool = False, decimals: int = 3) -> None:
     """A table on stdout: one JSON object a row, or aligned columns; undefined numbers are null or –."""
     if as_json:
-        put(table.to_json(orient="records", indent=2, force_ascii=False))
-    elif table.empty:
+        put(_as_json(table))
+        return
+    table = table.map(lambda value: printable(value) if isinstance(value, str) else value)
+    if table.empty:
         say("Nothing to show.")
     elif sys.stdout.isatty():
         _put_rich(table, decimals)
     else:
         put(table.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.{decimals}f}"))
+
+
+def _as_json(table: "pd.DataFrame") -> str:
+    """Rows as JSON; half characters, which names of files may hold and UTF-8 does not, are escaped."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def _put_rich(table: "pd.DataFrame", decimals: int) -> None:
@@ -67,22 +78,32 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def say_rejected(rejected: "pd.DataFrame", limit: int = 10) -> int:
-    """Name rejected clips on stderr; exit code 3 when there are any, else 0."""
-    if rejected.empty:
+def say_unusable(clips: "pd.DataFrame", limit: int = 10) -> int:
+    """Name clips that were rejected and that failed (columns reason, detail) on stderr; exit code 3 for any, else 0."""
+    if clips.empty:
         return 0
-    counts = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
-    say(f"{len(rejected)} clips were rejected ({counts}):")
-    for clip, row in rejected.head(limit).iterrows():
-        say(f"  {printable(str(clip))}: {printable(row['detail'])}")
-    if len(rejected) > limit:
-        say(f"  … and {len(rejected) - limit} more")
+    from mmmos.audio import FAILED
+
+    failed = clips["reason"].isin(FAILED)
+    _say_clips(clips[~failed], "were rejected ({counts}):", limit)
+    _say_clips(clips[failed], "failed ({counts}); the same command tries them again:", limit)
     return 3
+
+
+def _say_clips(clips: "pd.DataFrame", what: str, limit: int) -> None:
+    if clips.empty:
+        return
+    counts = ", ".join(f"{count} {reason}" for reason, count in clips["reason"].value_counts().items())
+    say(f"{len(clips)} clips {what.format(counts=counts)}")
+    for clip, detail in clips["detail"].head(limit).items():
+        say(f"  {printable(str(clip))}: {printable(detail)}")
+    if len(clips) > limit:
+        say(f"  … and {len(clips) - limit} more")
 
 
 def show_outcome(outcome: "Outcome") -> int:
     """Say what a run left: rejected clips, what was chosen, how good it is, where the files are. The exit code."""
-    code = say_rejected(outcome.rejected)
+    code = say_unusable(outcome.rejected)
     rule = outcome.ensemble.rule
     on = f" on {rule.on if isinstance(rule.on, str) else ' and '.join(rule.on)}" if rule.on else ""
     chosen = f"{len(outcome.ensemble)} of {len(outcome.ensemble.pool)} heads chosen by {rule.rule}{on}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmmos.cli.output import put_table, say, say_rejected, shown_path
+from mmmos.cli.output import put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
     from mmmos.features.spec import FeatureRecipe
@@ -169,7 +169,7 @@ def export(
     done = export_features(clips, recipe, to, store=store)
     say(f"{done.clips} clips ({', '.join(done.sets)}), {done.size / 1e6:.1f} MB, are in {shown_path(to)}/.")
     say(f"Whoever gets the folder types: mmmos features import {shlex.quote(to.name)}")
-    return say_rejected(done.left_out)
+    return say_unusable(done.left_out)
 
 
 def import_folder(folder: Path, /, *, store: Path = Path("features")) -> int:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,45 +78,46 @@ def _imported(shared: lists.Shared, clip: str, path: str, segment: list[float | 
     return key
 
 
-Hashed = dict[str, tuple[tuple[int, int], str]]
+Stamped = tuple[tuple[int, int], str]
 
 
-def _hashed(files: Mapping[str, None], store: str | Path, rehash: bool) -> tuple[Hashed, dict[str, Reason]]:
+def _hashed(files: Iterable[str], store: str | Path, rehash: bool) -> tuple[dict[str, Stamped], dict[str, Reason]]:
     """Stamp and content hash of files; (reason, detail) of those that cannot be read."""
     memory = Hashes(store, forget=rehash)
-    states: dict[str, tuple[bytes, os.stat_result]] = {}
-    refused: dict[str, Reason] = {}
-    for file in progress.track(files, len(files), "looking for audio files"):
-        try:
-            status = audio.checked(file)
-            states[file] = sign(file, status), status
-        except Rejected as error:
-            refused[file] = error.reason, error.detail
-    known = memory.look_up([mark for mark, _ in states.values()])
-    hashed: Hashed = {}
-    unknown = []
-    for (file, (_, status)), content in zip(states.items(), known, strict=True):
-        if content is None:
-            unknown.append(file)
-        else:
-            hashed[file] = (status.st_size, status.st_mtime_ns), content
+    states, refused = _states(list(files))
+    marks = {file: sign(file, status) for file, status in states.items()}
+    known = dict(zip(marks, memory.look_up(list(marks.values())), strict=True))
+    unknown = [file for file, content in known.items() if content is None]
+    saved = time.monotonic()
     try:
-        saved = time.monotonic()
         for file in progress.track(unknown, len(unknown), "reading audio files for the first time"):
-            mark, status = states[file]
             begun = time.time()
             try:
-                content = audio.content_hash(file)
+                known[file] = content = audio.content_hash(file)
             except Rejected as error:
                 refused[file] = error.reason, error.detail
                 continue
-            stamp = status.st_size, status.st_mtime_ns
-            hashed[file] = stamp, content
-            if audio.stamp(file) == stamp:
-                memory.add(mark, status, content, begun)
+            if audio.stamp(file) == _stamp(states[file]):
+                memory.add(marks[file], states[file], content, begun)
             if time.monotonic() - saved > _EVERY:
                 memory.save()
                 saved = time.monotonic()
     finally:
         memory.save()
-    return hashed, refused
+    return {file: (_stamp(states[file]), content) for file, content in known.items() if content}, refused
+
+
+def _states(files: Sequence[str]) -> tuple[dict[str, os.stat_result], dict[str, Reason]]:
+    """What the file system says of files that can be read; (reason, detail) of the others."""
+    states: dict[str, os.stat_result] = {}
+    refused: dict[str, Reason] = {}
+    for file in progress.track(files, len(files), "looking for audio files"):
+        try:
+            states[file] = audio.checked(file)
+        except Rejected as error:
+            refused[file] = error.reason, error.detail
+    return states, refused
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns

@@ -83,12 +83,17 @@ class Features:
         return key_of({"audio": audio, "sets": {name: self[name].fingerprint for name in names}})
 
     def flagged(self) -> pd.DataFrame:
-        """A row for each flag that a clip has: flag, clips, meaning, example (a clip's id)."""
-        flags = self.status["flags"].str.split(", ").explode()
-        rows = [(flag, int((flags == flag).sum()), meaning) for flag, meaning in FLAGS.items() if (flags == flag).any()]
-        first = [flags.index[flags == flag][0] for flag, _, _ in rows]
-        return pd.DataFrame(rows, columns=["flag", "clips", "meaning"]).assign(example=first)
+        """The flags of the clips that are used: as ``flag_counts``."""
+        return flag_counts(self.status)
 
     def rejected(self) -> pd.DataFrame:
         """The clips without embeddings, rejected or failed: reason and detail, indexed by id."""
         return self.status.loc[self.status["status"] != "done", ["reason", "detail"]]
+
+
+def flag_counts(status: pd.DataFrame) -> pd.DataFrame:
+    """The flags of clips that are done, by their status: a row for each with flag, clips, meaning, example (an id)."""
+    flags = status.loc[status["status"] == "done", "flags"].str.split(", ").explode()
+    having = {flag: flags.index[flags == flag] for flag in FLAGS}
+    rows = [(flag, len(ids), FLAGS[flag], ids[0]) for flag, ids in having.items() if len(ids)]
+    return pd.DataFrame(rows, columns=["flag", "clips", "meaning", "example"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmmos import audio
-from mmmos.audio import child, isolated
+from mmmos.audio import child, isolated, worker
 from mmmos.errors import Rejected, SetupError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -255,3 +255,22 @@ def test_nonsense_from_the_process_is_not_believed(clip, monkeypatch):
         with pytest.raises(Rejected, match="decoder_crashed"):
             decoded(clip)
     assert not pids()
+
+
+def test_a_decoder_that_is_long_on_its_way_to_a_segment_is_heard_out():
+    """More signs of life than functions may be nested."""
+    ear, mouth = os.pipe()
+    waiting = object.__new__(child.Child)
+    waiting._poll, waiting._answers = None, os.fdopen(ear, "rb", buffering=0)
+    alive, header = (worker.MESSAGE.pack(kind, size) for kind, size in ((worker.ALIVE, 0), (worker.HEADER, 24)))
+    with waiting._answers, os.fdopen(mouth, "wb") as answers:
+        answers.write(alive * 3000 + header + worker.FORMAT.pack(16_000, 2, 1.5))
+        answers.flush()
+        assert waiting.header() == (16_000, 2, 1.5)
+
+
+def test_the_process_that_decodes_may_write_no_file(tmp_path):
+    code = "from mmmos.audio import worker\nworker._limit(1 << 30)\nopen('out', 'wb', buffering=0).write(b'x')"
+    done = script(f"import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{code}", cwd=tmp_path)
+    assert done.returncode == 1 and "File too large" in done.stderr
+    assert (tmp_path / "out").stat().st_size == 0

@@ -15,7 +15,7 @@ from mmmos.features import encoding, work
 from mmmos.features import extract as extraction
 from mmmos.features.extract import Options, complete, extract, plan
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
-from mmmos.features.store import FeatureSet
+from mmmos.features.store import FeatureSet, lists
 from mmmos.features.store.upkeep import verify
 
 
@@ -273,3 +273,18 @@ def test_a_store_that_is_read_only_serves_and_refuses_before_anything_is_compute
     with pytest.raises(SetupError, match="cannot be written: Read-only file system"):
         extract(clips, recipe(fake), store=store, device="cpu")
     assert fake.calls() == 0
+
+
+def test_a_clip_that_only_an_import_knows_cannot_be_computed(fake, make_clips, store):
+    clips = make_clips(1)
+    features = extract(clips, recipe(fake), store=store, device="cpu")
+    rows = [("c0", "c0.wav", None, None, features.keys[0]), ("other", "other.wav", None, None, "0" * 32)]
+    (store / lists.FOLDER).mkdir()
+    (store / lists.FOLDER / lists.file_name(lists.written(rows))).write_bytes(lists.written(rows))
+    Path(clips.at["c0", "path"]).unlink()
+    clips.loc["other", "path"] = str(Path(clips.at["c0", "path"]).with_name("other.wav"))
+    again = extract(clips, recipe(fake), store=store, device="cpu")
+    np.testing.assert_array_equal(again["FAKE"].raw, features["FAKE"].raw)
+    state, reason, detail, _ = again.status.loc["other"]
+    assert (state, reason) == ("rejected", "missing")
+    assert detail == "there is no audio, and the import does not hold its embedding under FAKE"

@@ -15,6 +15,7 @@ def features(ids=("a", "b", "c"), keys=("ka", "kb", "kc"), fingerprint="print"):
     status = pd.DataFrame({"status": "done", "reason": "", "detail": "", "flags": ""}, index=[*ids, "bad", "lost"])
     status.loc["bad"] = ["rejected", "too_short", "0.01 s of audio", ""]
     status.loc["lost"] = ["failed", "changed", "written to while it was read", ""]
+    status.loc["cut"] = ["rejected", "truncated", "the file ends early", "truncated"]
     status.loc[list(ids[1:]), "flags"] = ["clipped", "truncated, clipped"]
     return Features(ids, keys, {"wavlm": FeatureArray("wavlm", fingerprint, ARRAY.layer_names, RAW)}, status)
 
@@ -68,11 +69,11 @@ def test_the_digest_knows_audio_order_and_fingerprint_and_no_ids():
 
 
 def test_clips_that_are_not_done_are_listed_with_their_reasons():
-    assert features().rejected()["reason"].to_dict() == {"bad": "too_short", "lost": "changed"}
+    assert features().rejected()["reason"].to_dict() == {"bad": "too_short", "lost": "changed", "cut": "truncated"}
     assert features().rejected().columns.tolist() == ["reason", "detail"]
 
 
-def test_flags_are_counted_with_their_meaning_and_an_example():
+def test_flags_of_clips_that_are_used_are_counted_with_their_meaning_and_an_example():
     table = features().flagged()
     assert table[["flag", "clips", "example"]].to_numpy().tolist() == [["truncated", 1, "c"], ["clipped", 2, "b"]]
     assert table["meaning"].str.len().gt(10).all()

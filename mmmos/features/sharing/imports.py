@@ -22,8 +22,8 @@ from mmmos.features.sharing.exports import README
 from mmmos.features.sharing.verification import ForeignSet, verified
 from mmmos.features.spec import NAME
 from mmmos.features.store import lists
+from mmmos.features.store.compaction import disown_damaged
 from mmmos.features.store.index import Index, packed
-from mmmos.features.store.reading import damaged_entries
 from mmmos.features.store.shard import SUFFIX
 from mmmos.features.store.upkeep import SPEC
 from mmmos.files import TEMPORARY, pretty_json, sync_folder, write_atomic
@@ -172,9 +172,7 @@ def _check_listed(each: ForeignSet, keys: list[str], report: Report) -> None:
 def _settle(each: ForeignSet, folder: Path) -> list[Path]:
     """Give the shards with anything that the store lacks their names in it; damaged rows there count as lacking."""
     index = Index(folder, each.fingerprint)
-    for number, contents in enumerate(index.shards):
-        for place in damaged_entries(contents):
-            index.disown(number, place)
+    disown_damaged(index)
     new = []
     for contents in each.shards:
         done = [row.tobytes().hex() for row in contents.keys.view(np.uint8).reshape(-1, 16)]

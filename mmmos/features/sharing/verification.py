@@ -11,10 +11,9 @@ import numpy as np
 
 from mmmos import progress
 from mmmos.audio import REASONS, TRANSIENT
-from mmmos.features.pooling import ABSURD
 from mmmos.features.spec import SCHEMA
 from mmmos.features.store.reading import Contents, Reader, open_shard
-from mmmos.features.store.shard import SUFFIX, DamagedShard
+from mmmos.features.store.shard import SUFFIX, DamagedShard, are_sound
 from mmmos.features.store.upkeep import SPEC, spec_of
 from mmmos.manifest.rows import Report, shorten
 
@@ -91,7 +90,8 @@ def _verified_shard(path: Path, about: dict[str, Any], fingerprint: str) -> Cont
     if len(contents.frames):
         reader = Reader(contents)
         for first in range(0, len(contents.frames), _ROWS):
-            _check_rows(reader.rows(first, min(_ROWS, len(contents.frames) - first)), first)
+            if not are_sound(reader.rows(first, min(_ROWS, len(contents.frames) - first))):
+                raise ValueError(f"it holds vectors that are not finite, absurd or zero, after row {first}")
     return contents
 
 
@@ -157,14 +157,3 @@ def _checks(contents: Contents, has_frames: bool) -> Iterator[tuple[bool, str]]:
         sane = _KEY.fullmatch(key) and reason in REASONS and reason not in TRANSIENT and len(detail) <= 1000
         clean = not _UNPRINTABLE.search(detail + name) and "/" not in name and len(name) <= 255
         yield not (sane and clean), f"it holds a rejection that no extraction stores ({shorten(key)})"
-
-
-def _check_rows(vectors: dict[str, Any], first: int) -> None:
-    """Raise ``ValueError`` for vectors that the door of a store refuses."""
-    sound = bool(vectors["norm"].any(axis=1).all())
-    for prefix in ("", "frame_") if "frame_unit" in vectors else ("",):
-        unit, norm = vectors[f"{prefix}unit"], vectors[f"{prefix}norm"]
-        sound &= bool(np.isfinite(unit).all() and np.abs(unit).max() < 2 and np.isfinite(norm).all())
-        sound &= bool(norm.min() >= 0 and norm.max() < ABSURD * np.sqrt(unit.shape[-1]))
-    if not sound:
-        raise ValueError(f"it holds vectors that are not finite, absurd or zero, after row {first}")

@@ -161,15 +161,23 @@ def write_pieces(
 
 def _refuse(clip: ClipRows) -> None:
     """Raise ``StoreError`` for rows that no reader should ever meet."""
-    vectors = [(clip.unit, clip.norm)]
-    if clip.frame_unit is not None and clip.frame_norm is not None:
-        vectors.append((clip.frame_unit, clip.frame_norm))
-    sound = len(clip.frames) > 0 and (clip.frames > 0).all() and clip.norm.any(axis=1).all()
-    for unit, norm in vectors:
+    if not len(clip.frames) or (clip.frames < 1).any() or not are_sound(_vectors(clip)):
+        raise StoreError(f"The rows of clip {clip.key} are not finite, absurd or zero; they are not stored.")
+
+
+def are_sound(vectors: Mapping[str, Array]) -> bool:
+    """Whether the vectors of rows, by tensor, are finite, in range, and those of no window all zero."""
+    sound = vectors["norm"].any(axis=1).all()
+    for names in (ROWS, FRAMES) if "frame_unit" in vectors else (ROWS,):
+        norm, unit = (vectors[name] for name in names)
         sound &= np.isfinite(unit).all() and np.abs(unit).max() < 2
         sound &= np.isfinite(norm).all() and norm.min() >= 0 and norm.max() < ABSURD * np.sqrt(unit.shape[-1])
-    if not sound:
-        raise StoreError(f"The rows of clip {clip.key} are not finite, absurd or zero; they are not stored.")
+    return bool(sound)
+
+
+def _vectors(clip: ClipRows) -> dict[str, Array]:
+    names = ROWS if clip.frame_unit is None else (*ROWS, *FRAMES)
+    return {name: getattr(clip, name) for name in names}
 
 
 def row_checksums(vectors: Mapping[str, Array], span: Array, frames: Array) -> NDArray[np.int64]:
@@ -197,8 +205,7 @@ def _cut(array: Array, count: int) -> tuple[memoryview, int]:
 
 
 def _checksums(clip: ClipRows) -> NDArray[np.int64]:
-    names = ROWS if clip.frame_unit is None else (*ROWS, *FRAMES)
-    return row_checksums({name: getattr(clip, name) for name in names}, np.ascontiguousarray(clip.span), clip.frames)
+    return row_checksums(_vectors(clip), np.ascontiguousarray(clip.span), clip.frames)
 
 
 def _header(about: Mapping[str, Any], shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> bytes:

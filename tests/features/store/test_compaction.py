@@ -203,16 +203,21 @@ def test_a_source_that_is_deleted_meanwhile_begins_it_again(found):
     assert len(again(found).index.shards) == 1
 
 
-def test_a_shard_that_goes_between_the_look_and_the_opening_hides_nothing(found):
-    real, done = shard_reading.open_shard, []
+def after_squeezing(found, real):
+    """A function before whose first call another process compacts the set."""
+    done = []
 
-    def opening(path):
+    def call(argument):
         if not done:
             done.append(1)
             squeeze(found)
-        return real(path)
+        return real(argument)
 
-    with mock.patch.object(index, "open_shard", opening):
+    return call
+
+
+def test_a_shard_that_goes_between_the_look_and_the_opening_hides_nothing(found):
+    with mock.patch.object(index, "open_shard", after_squeezing(found, shard_reading.open_shard)):
         new = again(found)
     assert_whole(new)
 
@@ -241,15 +246,7 @@ def test_a_reader_goes_on_when_its_shards_are_joined(found):
     found.refresh()
     found.write([part(found.spec, 6)])
     reading = again(found)
-    real, done = shard_reading.Reader, []
-
-    def reader(contents):
-        if not done:
-            done.append(1)
-            squeeze(found)
-        return real(contents)
-
-    with mock.patch.object(feature_set, "Reader", reader):
+    with mock.patch.object(feature_set, "Reader", after_squeezing(found, shard_reading.Reader)):
         if found.spec.frames:
             wanted = np.concatenate([part(found.spec, 3, at).frame_unit for at in range(3)])
             np.testing.assert_array_equal(reading.frames(key(3)).unit, wanted)

@@ -149,36 +149,30 @@ def no_sync_of_the_folders_above():
     return mock.patch.object(files, "_keep", lambda folder: None)
 
 
+def write_without_care(path, data, temporary):
+    """Write a file under a name, give it its own, and only then make it durable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT)
+    for piece in data:
+        files._write_all(descriptor, piece)
+    if temporary != path:
+        temporary.replace(path)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+        files.sync_folder(folder)
+    return path
+
+
 def renamed_before_it_is_synced():
     def write(path, data):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}{files.TEMPORARY}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT)
-        for piece in data:
-            files._write_all(descriptor, piece)
-        temporary.replace(path)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            files.sync_folder(folder)
-        return path
+        return write_without_care(path, data, path.with_name(f".{path.name}{files.TEMPORARY}"))
 
     return mock.patch.object(shard, "write_atomic", write)
 
 
 def written_in_place():
-    def write(path, data):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
-        for piece in data:
-            files._write_all(descriptor, piece)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            files.sync_folder(folder)
-        return path
-
-    return mock.patch.object(shard, "write_atomic", write)
+    return mock.patch.object(shard, "write_atomic", lambda path, data: write_without_care(path, data, path))
 
 
 def sources_deleted_first():
