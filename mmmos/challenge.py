@@ -8,10 +8,10 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from mmmos import manifest, recipe
-from mmmos.ensembles import spec as ensemble_spec
-from mmmos.ensembles.data import OUT_OF_FOLD, SEALED
+from mmmos.ensembles import grid
+from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import check_rule
-from mmmos.ensembles.spec import SelectRecipe
+from mmmos.ensembles.grid import SEALED, SelectRecipe
 from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.features import spec as feature_spec
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
@@ -97,7 +97,7 @@ class Inputs:
     challenge: Challenge
     workspace: Path
     features: FeatureRecipe
-    ensembles: ensemble_spec.EnsembleRecipe
+    ensembles: grid.EnsembleRecipe
     format: Format
     clips: pd.DataFrame
 
@@ -140,7 +140,7 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
         challenge = challenge.model_copy(update={"ensembles": EnsemblesSection(recipe=ensembles)})
     workspace = Path(path).resolve().parent
     features = challenge.features.resolve(workspace)
-    heads = ensemble_spec.read_recipe(challenge.ensembles.recipe, str(workspace))
+    heads = grid.read_recipe(challenge.ensembles.recipe, str(workspace))
     format = read_format(challenge.submission.format, workspace)
     sources = challenge.data.sources(workspace)
     roots = challenge.data.roots(workspace)
@@ -167,8 +167,8 @@ def check_selection(inputs: Inputs, rule: SelectRecipe) -> None:
     """Raise ``RecipeError`` for a rule that is unknown or looks at a set without scores."""
     recipe = inputs.ensembles
     labelled = inputs.clips.loc[inputs.clips[recipe.axes].notna().any(axis=1), "set"]
-    open_sets = [str(each) for each in labelled.unique() if each not in {*SEALED, *recipe.train}]
-    if all(entry.folds > 1 for entry in recipe.grid):
+    open_sets = recipe.open_sets(map(str, labelled.unique()))
+    if recipe.kept_out_of_folds():
         open_sets.append(OUT_OF_FOLD)
     try:
         check_rule(rule, open_sets)

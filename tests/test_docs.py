@@ -20,7 +20,7 @@ import pytest
 
 from mmmos import audio, recipe, registry
 from mmmos.challenge import Challenge
-from mmmos.ensembles.spec import EnsembleRecipe
+from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.features.spec import FeatureRecipe
 from mmmos.submissions.formats import Format
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mmmos import recipe, registry
-from mmmos.ensembles import spec as ensembles
+from mmmos.ensembles import grid as ensembles
 from mmmos.features import spec as features
 from mmmos.features.encoders.melstats import LAYERS
 from mmmos.submissions.formats import read_format

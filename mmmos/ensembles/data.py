@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmmos.ensembles.spec import EnsembleRecipe, HeadSpec
+from mmmos.axes import AXES
+from mmmos.ensembles import heads
+from mmmos.ensembles.grid import SEALED, EnsembleRecipe
+from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import InputError, UnknownName, UsageError
 from mmmos.features.table import Features
 from mmmos.files import key_of
 
-# Sets whose scores nothing may learn from or select on.
-SEALED = frozenset({"eval"})
+# What heads may know of training clips: metadata, and the variance of each axis' mean rating in score units squared.
+ABOUT = ("set", "domain", "system", "group", *(f"{axis}_variance" for axis in AXES))
 
 # Name of the training clips as a set to select on, each predicted by heads that did not see it.
 OUT_OF_FOLD = "oof"
@@ -24,6 +27,7 @@ class Data:
 
     ``features`` of all clips; ``rows`` of the training clips among them, with ``targets`` (training clips, axes) in
     score units, complete, and ``groups``; ``held_out_rows`` and ``held_out_targets`` the same of the set dev.
+    ``about`` (training clips): what else is known of them, columns ``ABOUT``.
     """
 
     features: Features
@@ -32,6 +36,7 @@ class Data:
     groups: tuple[str, ...]
     held_out_rows: NDArray[np.int64]
     held_out_targets: NDArray[np.float64]
+    about: pd.DataFrame
 
     def for_fitting(self) -> "Data":
         """The same with the features of training and held-out clips alone, which is all that fitting needs."""
@@ -51,6 +56,9 @@ class Data:
         if spec.folds == 1:
             parts["held_out"] = self.features.digest(spec.features, self.held_out_rows)
             parts["held_out_targets"] = self.held_out_targets.tolist()
+        columns = heads.columns(spec)
+        if columns:
+            parts["about"] = self.about[list(columns)].astype(str).to_numpy().tolist()
         return key_of(parts)
 
 
@@ -79,6 +87,7 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
         tuple(map(str, train.get("group", own_groups).fillna(own_groups))),
         rows_of(held_out.index),
         scores_of(held_out, axes),
+        _about(train, sets),
     )
 
 
@@ -95,6 +104,24 @@ def _too_few(found: int, recipe: EnsembleRecipe, features: Features, clips: pd.D
         return sentence
     first = rejected.iloc[0]
     return f"{sentence} {len(rejected)} were rejected, the first as {first['reason']}: {first['detail']}."
+
+
+def _about(clips: pd.DataFrame, sets: pd.Series) -> pd.DataFrame:
+    """What is known of clips beside their scores: columns ``ABOUT``, None or NaN where unknown."""
+    table = pd.DataFrame({"set": sets.loc[clips.index]}, index=clips.index)
+    for name in ("domain", "system", "group"):
+        table[name] = clips.get(name)
+    for name in AXES:
+        ratings = clips.get(f"{name}_ratings", pd.Series(None, clips.index, dtype=object))
+        table[f"{name}_variance"] = [_variance(each) for each in ratings]
+    return table
+
+
+def _variance(ratings: object) -> float:
+    """Variance (ddof 1) of the mean of a clip's ratings, NaN where fewer than two are known."""
+    if not isinstance(ratings, tuple) or len(ratings) < 2:
+        return float("nan")
+    return float(np.var(ratings, ddof=1) / len(ratings))
 
 
 def scores_of(clips: pd.DataFrame, axes: list[str]) -> NDArray[np.float64]:

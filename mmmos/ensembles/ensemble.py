@@ -10,9 +10,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from mmmos import recipe, registry
+from mmmos.ensembles.grid import SelectRecipe
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.selectors import Selection
-from mmmos.ensembles.spec import SelectRecipe
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import pretty_json, write_atomic
 

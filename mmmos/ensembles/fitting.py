@@ -1,7 +1,8 @@
-"""``fit``: one ``HeadSpec`` on its data, a head for each grouped fold."""
+"""``fit``: heads on their data, one for each grouped fold of every spec; neural ones of a kind are trained together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,80 +10,164 @@ from numpy.typing import NDArray
 from mmmos.ensembles import calibration, heads
 from mmmos.ensembles.data import Data
 from mmmos.ensembles.folds import grouped_folds
-from mmmos.ensembles.heads.inputs import Standardiser, blocks_of
+from mmmos.ensembles.heads.inputs import Rows, Standardiser
 from mmmos.ensembles.losses import loss
-from mmmos.ensembles.runs import Run
+from mmmos.ensembles.runs import Inputs, Run, inputs_of, predict
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UsageError
 
-Rows = NDArray[np.int64]
+
+class Fold(NamedTuple):
+    """The head of one fold: its standardised predictions (held-out clips, axes), its best epoch and all its epochs."""
+
+    standardise: Standardiser
+    head: heads.Head
+    held: NDArray[np.float32]
+    epochs: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some clips: blocks (clips, layers, dim) of each feature set, standardised targets (clips, axes) float32."""
+class Problem:
+    """What heads of the same kind learn: training clips, then those of dev where they are held out.
 
-    blocks: heads.Blocks
-    targets: NDArray[np.float32]
+    ``inputs`` of all of them; ``scores`` (clips, axes), standardised to ``targets`` by ``scale`` (2, axes); ``splits``:
+    positions of the fitted and of the held-out clips of each fold; ``standardisers`` of each fold.
+    """
 
-    def at(self, rows: Rows) -> "Part":
-        """The clips at some positions."""
-        return Part([block[rows] for block in self.blocks], self.targets[rows])
+    inputs: Inputs
+    scores: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    splits: list[tuple[Rows, Rows]]
+    standardisers: list[Standardiser]
 
 
-def fit(spec: HeadSpec, data: Data) -> Run:
-    """Train one spec. Raises ``ValueError`` when it diverges, ``UsageError`` when nothing can be held out."""
-    blocks = blocks_of(spec, data.features)
+def fit(
+    specs: Sequence[HeadSpec], data: Data, *, device: str = "cpu", together: int = 8
+) -> Iterator[tuple[HeadSpec, Run | Exception]]:
+    """Train specs of one kind (see ``groups.kind``); each with its run, or with what went wrong.
+
+    ``together``: neural heads in a stack. A head that diverges costs itself only.
+    """
+    problem = pose(specs[0], data)
+    if heads.is_neural(specs[0].head):
+        folds = _trained_together(specs, data, problem, device, together)
+    else:
+        folds = [_fitted_alone(spec, problem) for spec in specs]
+    for spec, members in zip(specs, folds, strict=True):
+        try:
+            yield spec, _run(spec, data, problem, members)
+        except ValueError as error:
+            yield spec, error
+
+
+def pose(spec: HeadSpec, data: Data) -> Problem:
+    """What a spec is to learn. Raises ``UsageError`` when nothing can be held out."""
     deviation = data.targets.std(axis=0)
     scale = np.array([data.targets.mean(axis=0), np.where(deviation > 0, deviation, 1)])
-    train = Part([block[data.rows] for block in blocks], _standard(data.targets, scale))
-    members, held = [], np.zeros((0, len(spec.axes)), np.float32)
+    rows, scores = data.rows, data.targets
     if spec.folds == 1:
-        dev = Part([block[data.held_out_rows] for block in blocks], _standard(data.held_out_targets, scale))
-        if not len(dev.targets):
+        if not len(data.held_out_rows):
             raise UsageError("folds = 1 holds out the set dev, which has no clips with features and scores")
-        member, held = _fit_member(spec, train, dev)
-        members.append(member)
-        truth = data.held_out_targets
+        rows = np.concatenate([rows, data.held_out_rows])
+        scores = np.concatenate([scores, data.held_out_targets])
+        splits = [(np.arange(len(data.rows)), np.arange(len(data.rows), len(rows)))]
     else:
-        held, truth = np.zeros_like(train.targets), data.targets
-        for fitted_rows, held_rows in _splits(data.groups, spec.folds):
-            member, held[held_rows] = _fit_member(spec, train.at(fitted_rows), train.at(held_rows))
-            members.append(member)
-    scores = held * scale[1] + scale[0]
-    line = calibration.affine(scores, truth) if is_calibrated(spec) else calibration.identity(len(spec.axes))
-    out_of_fold = calibration.apply(line, scores).astype(np.float32) if spec.folds > 1 else held[:0]
-    return Run(spec, data.digest(spec), tuple(members), scale, line, out_of_fold)
+        fold = grouped_folds(data.groups, spec.folds)
+        splits = [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(fold.max() + 1)]
+    inputs = inputs_of(spec, data.features).at(rows)
+    standardisers = [inputs.standardiser(spec.normalise, fitted) for fitted, _ in splits]
+    return Problem(inputs, scores, (scores - scale[0]) / scale[1], scale, splits, standardisers)
 
 
-def is_calibrated(spec: HeadSpec) -> bool:
-    """True when a spec's predictions get an affine calibration: by its own word, or since its loss is not anchored."""
+def calibration_of(spec: HeadSpec) -> Any:
+    """How a spec's predictions are calibrated: by its own word; else by a line where its loss is not anchored."""
     if spec.calibration != "auto":
-        return spec.calibration == "affine"
-    return not heads.own_loss(spec.head) and not loss(spec.loss).anchored
+        return spec.calibration
+    return "none" if heads.own_loss(spec.head) or loss(spec.loss).anchored else "affine"
 
 
-def _fit_member(
-    spec: HeadSpec, fitted: Part, held: Part
-) -> tuple[tuple[Standardiser, heads.Head], NDArray[np.float32]]:
-    """A head with its input statistics, and its standardised predictions of the held-out clips."""
-    standardise = Standardiser.fit(spec, fitted.blocks)
-    weighted = spec.layers == "weighted"
-    head = heads.make(spec.head, options=spec.options, weighted=weighted, loss=spec.loss, seed=spec.seed)
-    outside = standardise(held.blocks)
-    head.fit(standardise(fitted.blocks), fitted.targets, (outside, held.targets))
-    predicted = head.predict(outside)
-    if not np.isfinite(predicted).all():
-        raise ValueError("its predictions are not finite; try a lower lr or another normalise")
-    return (standardise, head), predicted
+def _fitted_alone(spec: HeadSpec, problem: Problem) -> list[Fold]:
+    """The heads of a spec with a ``fit`` of its own; with windows, each has its clip's scores."""
+    folds = []
+    targets = problem.targets.astype(np.float32)
+    for (fitted, held), standardise in zip(problem.splits, problem.standardisers, strict=True):
+        inside, outside = problem.inputs.at(fitted), problem.inputs.at(held)
+        head: Any = heads.make_of(spec)
+        others = standardise(outside.blocks), targets[held][outside.clips()]
+        head.fit(standardise(inside.blocks), targets[fitted][inside.clips()], others)
+        folds.append(Fold(standardise, head, predict(head, standardise, outside)))
+    return folds
 
 
-def _splits(groups: tuple[str, ...], folds: int) -> Iterator[tuple[Rows, Rows]]:
-    """Positions of the fitted and of the held-out clips, for each fold."""
-    number = grouped_folds(groups, folds)
-    for fold in range(number.max() + 1):
-        yield np.flatnonzero(number != fold), np.flatnonzero(number == fold)
+def _trained_together(
+    specs: Sequence[HeadSpec], data: Data, problem: Problem, device: str, together: int
+) -> list[list[Fold]]:
+    """The heads of each neural spec, stacked ``together`` at a time."""
+    from mmmos.ensembles import engine
+    from mmmos.ensembles.engine.feeds import Member, feed_of
+
+    smallest = min(len(fitted) for fitted, _ in problem.splits)
+    members, sides = [], []
+    for spec in specs:
+        for number, (fitted, held) in enumerate(problem.splits):
+            head: Any = heads.make_of(spec)
+            batch = min(head.options.batch, smallest)
+            head.constants = _tensors(head.criterion().of_training(data.targets, problem.scale))
+            sides.append(_side(head, data, problem))
+            standardise = problem.standardisers[number]
+            steps = smallest // batch
+            members.append(Member(head, standardise, fitted, held, steps, batch, (spec.seed, number)))
+    folds = []
+    size = together if members[0].head.stacks else 1
+    for first in range(0, len(members), size):
+        some, their = members[first : first + size], sides[first : first + size]
+        feed = feed_of(problem.inputs, some, device)
+        trained = engine.train(some, feed, problem.inputs.shapes, problem.targets, their, device=device)
+        for member, each in zip(some, trained, strict=True):
+            folds.append(Fold(member.standardise, member.head, each.scores, (each.best, each.epochs)))
+    count = len(problem.splits)
+    return [folds[first : first + count] for first in range(0, len(folds), count)]
 
 
-def _standard(targets: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    return ((targets - scale[0]) / scale[1]).astype(np.float32)
+def _side(head: Any, data: Data, problem: Problem) -> dict[str, NDArray[Any]]:
+    """What a head's objective reads beside the scores; clips of dev have zeros there, which nothing reads."""
+    count = len(data.rows)
+    blocks = problem.inputs.at(np.arange(count)).blocks if head.columns() and head.reads == "pooled" else []
+    found = head.side(data.about, blocks)
+    longer = len(problem.targets) - count
+    return {name: np.pad(values, [(0, longer)] + [(0, 0)] * (values.ndim - 1)) for name, values in found.items()}
+
+
+def _tensors(arrays: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+
+
+def _run(spec: HeadSpec, data: Data, problem: Problem, folds: Sequence[Fold]) -> Run:
+    """A run of its heads. Raises ``ValueError`` for a head that diverged."""
+    if any(fold.epochs[1] and not fold.epochs[0] for fold in folds):
+        raise ValueError("its loss is not finite; try a lower lr or another normalise")
+    held = np.zeros_like(problem.targets)
+    fold_of = np.zeros(len(held), np.int64)
+    for number, (fold, (_, rows)) in enumerate(zip(folds, problem.splits, strict=True)):
+        if not np.isfinite(fold.held).all():
+            raise ValueError("its predictions are not finite; try a lower lr or another normalise")
+        held[rows], fold_of[rows] = fold.held, number
+    scores, truth, kind = held * problem.scale[1] + problem.scale[0], problem.scores, calibration_of(spec)
+    if spec.folds == 1:
+        rows = problem.splits[0][1]
+        calibrated, out_of_fold = calibration.fit(kind, scores[rows], truth[rows]), scores[:0]
+    else:
+        calibrated = calibration.fit(kind, scores, truth)
+        out_of_fold = calibration.cross_fitted(kind, scores, truth, fold_of)
+    return Run(
+        spec,
+        data.digest(spec),
+        tuple((fold.standardise, fold.head) for fold in folds),
+        problem.scale,
+        calibrated,
+        out_of_fold.astype(np.float32),
+        tuple(fold.epochs for fold in folds),
+    )

@@ -1,6 +1,6 @@
 """A run: one trained ``HeadSpec`` in a folder of its own, written whole or not at all.
 
-    <recipe>/<key>/run.json                  spec, digest of the training data, number of heads, SHA-256 of the arrays
+    <recipe>/<key>/run.json                  spec, digest of the training data, epochs of each head, SHA-256 of arrays
     <recipe>/<key>/head.safetensors          arrays of each fold's head, target scale, calibration, out-of-fold scores
     <recipe>/<key>/predictions.safetensors   scores of the clips last asked for, and the out-of-fold scores
 
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
-from mmmos.ensembles import calibration, heads
-from mmmos.ensembles.heads.inputs import Standardiser, blocks_of
+from mmmos.ensembles import heads
+from mmmos.ensembles.calibration import Calibration
+from mmmos.ensembles.heads.inputs import Pooled, Standardiser, pooled
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import StoreError
 from mmmos.features.table import Features
@@ -31,6 +32,7 @@ from mmmos.files import pretty_json, sync_folder, tensor_bytes, write_atomic
 
 Array = NDArray[np.float64]
 Scores = NDArray[np.float32]
+Inputs = Any  # Pooled, or frames.Frames, whose module is loaded when a head reads them
 
 ABOUT, ARRAYS, PREDICTIONS = "run.json", "head.safetensors", "predictions.safetensors"
 # Seconds after which a temporary file is of a killed process; writing one takes far less.
@@ -41,16 +43,18 @@ STALE = 3600
 class Run:
     """A trained head, or one for each fold: scores are their mean, brought to the score scale and calibrated.
 
-    ``scale`` (2, axes): mean and standard deviation of the training targets; ``line`` (2, axes): calibration;
-    ``out_of_fold`` (training clips, axes) float32, calibrated, empty when ``folds`` is 1.
+    ``scale`` (2, axes): mean and standard deviation of the training targets; ``out_of_fold`` (training clips, axes)
+    float32, calibrated on the other folds, empty when ``folds`` is 1; ``epochs``: each head's best epoch and how many
+    it was trained, counted from 1, zeros where it has none.
     """
 
     spec: HeadSpec
     data: str
     members: tuple[tuple[Standardiser, heads.Head], ...]
     scale: Array
-    line: Array
+    calibration: Calibration
     out_of_fold: Scores
+    epochs: tuple[tuple[int, int], ...]
 
     @property
     def key(self) -> str:
@@ -59,9 +63,25 @@ class Run:
 
     def predict(self, features: Features) -> Scores:
         """Scores (clips, axes) float32."""
-        blocks = blocks_of(self.spec, features)
-        standardised = np.mean([head.predict(standardise(blocks)) for standardise, head in self.members], axis=0)
-        return calibration.apply(self.line, standardised * self.scale[1] + self.scale[0]).astype(np.float32)
+        inputs = inputs_of(self.spec, features)
+        standardised = np.mean([predict(head, standardise, inputs) for standardise, head in self.members], axis=0)
+        return self.calibration(standardised.astype(np.float64) * self.scale[1] + self.scale[0]).astype(np.float32)
+
+
+def inputs_of(spec: HeadSpec, features: Features) -> Inputs:
+    """What the head of a spec reads of all clips: pooled vectors or frames."""
+    if heads.reads(spec.head) == "pooled":
+        return pooled(spec, features)
+    from mmmos.ensembles.heads.frames import frames_of
+
+    return frames_of(spec, features)
+
+
+def predict(head: heads.Head, standardise: Standardiser, inputs: Inputs) -> Scores:
+    """Standardised scores (clips, axes) float32; with windows, the means of theirs."""
+    if isinstance(inputs, Pooled):
+        return inputs.means(head.predict(standardise(inputs.blocks)))
+    return head.predict(inputs.standardised(standardise))
 
 
 class Predictions(NamedTuple):
@@ -78,15 +98,16 @@ def run_key(spec: HeadSpec, data: str) -> str:
 
 def save_run(run: Run, folder: Path) -> None:
     """Write a run under a temporary name and rename its folder."""
-    arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "line": run.line, "out_of_fold": run.out_of_fold}
+    arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "out_of_fold": run.out_of_fold}
+    arrays |= {f"calibration.{name}": array for name, array in run.calibration.state().items()}
     for number, (standardise, head) in enumerate(run.members):
-        for name, array in (standardise.state() | head.state()).items():
-            arrays[f"{number}.{name}"] = array
+        arrays |= {f"{number}.standardise.{name}": array for name, array in standardise.state().items()}
+        arrays |= {f"{number}.head.{name}": array for name, array in head.state().items()}
     data = tensor_bytes(arrays)
     about = {
         "spec": run.spec.model_dump(mode="json"),
         "data": run.data,
-        "members": len(run.members),
+        "epochs": [list(each) for each in run.epochs],
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     temporary = folder / f".{run.key}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -136,8 +157,10 @@ def load_run(folder: Path, key: str) -> Run:
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise StoreError(f"The run {folder / key} is damaged: {ARRAYS} has another checksum. {advice}")
         arrays = load(data)
-        members = tuple(_member(spec, number, arrays) for number in range(about["members"]))
-        run = Run(spec, about["data"], members, arrays["scale"], arrays["line"], arrays["out_of_fold"])
+        epochs = tuple((int(best), int(trained)) for best, trained in about["epochs"])
+        members = tuple(_member(spec, number, arrays) for number in range(len(epochs)))
+        calibrated = Calibration.from_state(_part(arrays, "calibration"))
+        run = Run(spec, about["data"], members, arrays["scale"], calibrated, arrays["out_of_fold"], epochs)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise StoreError(f"The run {folder / key} cannot be read: {error}. {advice}") from None
     if run.key != key:
@@ -146,13 +169,13 @@ def load_run(folder: Path, key: str) -> Run:
 
 
 def _member(spec: HeadSpec, number: int, arrays: dict[str, NDArray[np.generic]]) -> tuple[Standardiser, heads.Head]:
-    own = {name.removeprefix(f"{number}."): array for name, array in arrays.items() if name.startswith(f"{number}.")}
-    statistics = {name: array for name, array in own.items() if name.startswith(("mean.", "scale."))}
-    learned = {name: array for name, array in own.items() if name not in statistics}
-    head = heads.make(
-        spec.head, options=spec.options, weighted=spec.layers == "weighted", loss=spec.loss, seed=spec.seed
-    )
-    return Standardiser.from_state(statistics), head.restore(learned)
+    standardise = Standardiser.from_state(_part(arrays, f"{number}.standardise"))
+    return standardise, heads.make_of(spec).restore(_part(arrays, f"{number}.head"))
+
+
+def _part(arrays: dict[str, NDArray[np.generic]], name: str) -> dict[str, NDArray[np.generic]]:
+    """The arrays whose names begin with ``name.``, without it."""
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def predictions(folder: Path, key: str, features: Features, digest: str) -> Predictions:

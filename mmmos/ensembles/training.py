@@ -1,7 +1,7 @@
 """``train``: fit every head of a recipe's grid on stored features; finished runs are on disk at once, never repeated.
 
-Each run is trained in one thread and knows nothing of the others, so that its numbers do not depend on the grid, on
-``jobs`` or on an interruption.
+On a CPU a run has the same bits whatever is trained with it, so that nothing depends on the grid, on ``jobs`` or on an
+interruption. On a GPU groups are planned from the whole grid and trained whole: the same grid gives the same bits.
 """
 
 import logging
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from mmmos import manifest, parallel, progress
 from mmmos.ensembles import runs
-from mmmos.ensembles.data import OUT_OF_FOLD, SEALED, Data, gather, scores_of, sets_of
+from mmmos.ensembles.data import OUT_OF_FOLD, Data, gather, scores_of, sets_of
+from mmmos.ensembles.engine.groups import Group, plan, together
 from mmmos.ensembles.fitting import fit
+from mmmos.ensembles.grid import EnsembleRecipe, read_recipe
+from mmmos.ensembles.heads import columns
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.runs import Predictions, run_key
-from mmmos.ensembles.spec import EnsembleRecipe, HeadSpec, read_recipe
+from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import StoreError, UsageError
 from mmmos.features.table import Features
 from mmmos.files import key_of
@@ -36,28 +39,38 @@ def train(
     folder: str | Path = "ensembles",
     name: str | None = None,
     jobs: int = 0,
+    device: str = "cpu",
+    exact: bool = False,
     workspace: str | Path = ".",
 ) -> Pool:
     """The pool of all heads of a recipe, trained on the clips of its ``train`` sets that have features and all scores.
 
     ``recipe``: a name, a path or an ``EnsembleRecipe``. ``clips``: a manifest, with a column ``set`` when it holds
     several. ``folder``: where runs are kept, under the recipe's name. ``jobs``: processes (0: one for each core when it
-    takes long). A head that fails is left out with a warning. Raises ``UsageError`` when all of them do.
+    takes long). ``device``: where neural heads are trained ("auto": a CUDA GPU if there is one). ``exact``: every head
+    alone, so that its bits depend on nothing else on a GPU either. A head that fails is left out with a warning.
+    Raises ``UsageError`` when all of them do.
     """
     name = name or (Path(recipe).stem if isinstance(recipe, str) else "recipe")
     recipe = read_recipe(recipe, str(workspace)) if isinstance(recipe, str) else recipe
-    folder = Path(folder) / name
+    folder, device = Path(folder) / name, _device(device)
     data = gather(recipe, features, clips)
     specs = keyed_specs(recipe, data, name)
     runs.sweep(folder)
-    todo = [spec for key, spec in specs.items() if not runs.is_done(folder, key)]
-    results = parallel.map(partial(_train_one, data.for_fitting(), folder), todo, jobs=jobs)
-    failed = {}
-    with closing(progress.track(results, len(todo), "training heads")) as finished:
-        for number, (key, error) in enumerate(finished, start=len(specs) - len(todo) + 1):
-            progress.saved(f"{number} of {len(specs)} heads are trained.")
-            if error:
-                failed[key] = error
+    missing = {key: spec for key, spec in specs.items() if not runs.is_done(folder, key)}
+    planned = missing if device == "cpu" else specs
+    workers = 1 if device != "cpu" else jobs or parallel.cores()
+    groups = plan(planned.values(), features, device, exact=exact, jobs=workers)
+    groups = [group for group in groups if not set(group.specs).isdisjoint(missing.values())]
+    task = partial(_train_group, data.for_fitting(), folder, device)
+    failed, there = {}, len(specs) - len(missing)
+    with closing(parallel.map(task, groups, jobs=jobs if device == "cpu" else 1)) as results:
+        trained_heads = (each for some in results for each in some if each[0] in missing)
+        with closing(progress.track(trained_heads, len(missing), "training heads")) as finished:
+            for number, (key, error) in enumerate(finished, start=there + 1):
+                progress.saved(f"{number} of {len(specs)} heads are trained.")
+                if error:
+                    failed[key] = error
     progress.saved("")
     return _pool(name, folder, recipe, data, specs, clips, failed)
 
@@ -76,21 +89,49 @@ def keyed_specs(recipe: EnsembleRecipe, data: Data, name: str = "recipe") -> dic
     """The heads of a recipe by the names of their run folders."""
     layers = {name: array.layer_names for name, array in data.features.sets.items()}
     specs = recipe.specs(layers, f"the ensemble recipe {name!r}")
-    kinds = {(spec.features, spec.folds == 1): spec for spec in specs}
-    digests = {kind: data.digest(spec) for kind, spec in kinds.items()}
-    return {run_key(spec, digests[spec.features, spec.folds == 1]): spec for spec in specs}
+    kinds = {spec: (spec.features, spec.folds == 1, columns(spec)) for spec in specs}
+    digests = {kind: data.digest(spec) for spec, kind in kinds.items()}
+    return {run_key(spec, digests[kind]): spec for spec, kind in kinds.items()}
 
 
-def _train_one(data: Data, folder: Path, spec: HeadSpec) -> tuple[str, str | None]:
-    """Train a run and write it; its key, and what went wrong or None. Whatever a head raises costs that head only."""
+def _device(device: str) -> str:
+    """Where heads are trained."""
+    if device == "cpu":
+        return device
+    from mmmos.features.encoders import find_device
+
+    found = find_device(device)
+    return found if found.startswith("cuda") else "cpu"
+
+
+Outcome = tuple[str, str | None]
+
+
+def _train_group(data: Data, folder: Path, device: str, group: Group) -> list[Outcome]:
+    """Train a group and write its runs; the key of each, and what went wrong or None.
+
+    What a head raises costs that head only: if it breaks its group, the others are trained without it.
+    """
     try:
         with _one_thread():
-            run = fit(spec, data)
+            results = list(fit(group.specs, data, device=device, together=group.together))
     except Exception as error:
-        known = isinstance(error, ValueError | ArithmeticError | UsageError)
-        return run_key(spec, data.digest(spec)), str(error) if known else f"{type(error).__name__}: {error}"
-    runs.save_run(run, folder)
-    return run.key, None
+        if len(group.specs) > 1:
+            alone = [Group((spec,), group.together) for spec in group.specs]
+            return [each for one in alone for each in _train_group(data, folder, device, one)]
+        results = [(group.specs[0], error)]
+    for _, result in results:
+        if isinstance(result, runs.Run):
+            runs.save_run(result, folder)
+    return [(run_key(spec, data.digest(spec)), _sentence(result)) for spec, result in results]
+
+
+def _sentence(result: runs.Run | Exception) -> str | None:
+    """What went wrong, None for a run."""
+    if isinstance(result, runs.Run):
+        return None
+    known = isinstance(result, ValueError | ArithmeticError | UsageError)
+    return str(result) if known else f"{type(result).__name__}: {result}"
 
 
 @contextmanager
@@ -125,11 +166,16 @@ def _pool(
     sets, axes = sets_of(clips).to_numpy(), list(recipe.axes)
     rows = {str(each): np.flatnonzero(sets == each) for each in dict.fromkeys(sets)}
     parts = {each: scores[:, part] for each, part in rows.items()}
-    if all(spec.folds > 1 for spec in specs.values()):
-        rows[OUT_OF_FOLD] = data.rows
-        parts[OUT_OF_FOLD] = np.stack([each.out_of_fold for each in found.values()])
-    open_sets = {each: part for each, part in rows.items() if each not in {*SEALED, *recipe.train}}
-    truth = {each: scores_of(clips.iloc[part], axes) for each, part in open_sets.items()}
+    open_sets = recipe.open_sets(rows)
+    if recipe.kept_out_of_folds():
+        out_of_fold = np.stack([each.out_of_fold for each in found.values()])
+        # Clips that were trained on are predicted by the heads that did not see them, in every set.
+        scores = scores.copy()
+        scores[:, data.rows] = out_of_fold
+        parts = {each: scores[:, part] for each, part in rows.items()}
+        rows[OUT_OF_FOLD], parts[OUT_OF_FOLD] = data.rows, out_of_fold
+        open_sets.append(OUT_OF_FOLD)
+    truth = {each: scores_of(clips.iloc[rows[each]], axes) for each in open_sets}
     truth = {each: values for each, values in truth.items() if np.isfinite(values).any()}
     systems = {each: _systems(clips.iloc[part]) for each, part in rows.items()}
     ids = {each: tuple(clips.index[part]) for each, part in rows.items()}
@@ -168,7 +214,7 @@ def _predictions(folder: Path, key: str, spec: HeadSpec, data: Data, digest: str
     except StoreError as error:
         log.warning("%s It is trained again.", str(error).partition(" Delete its folder")[0])
     runs.delete_run(folder, key)
-    _, failure = _train_one(data, folder, spec)
+    ((_, failure),) = _train_group(data, folder, "cpu", Group((spec,), together(spec, data.features, "cpu")))
     if failure:
         raise ValueError(failure)
     return runs.predictions(folder, key, data.features, digest)

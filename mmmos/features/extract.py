@@ -251,7 +251,10 @@ def _lack(each: FeatureSet, chunk: Sequence[Clip], missing: frozenset[str]) -> L
 def _array(each: FeatureSet, keys: Sequence[str]) -> FeatureArray:
     rows = each.gather(keys)
     raw = pooling.clip_means(rows.unit, rows.norm, rows.frames, rows.clip)
-    return FeatureArray(each.spec.name, each.spec.fingerprint, each.spec.encoder.names(), raw)
+    facts = each.spec.encoder
+    return FeatureArray(
+        each.spec.name, each.spec.fingerprint, facts.names(), raw, each, each.spec.frames, float(facts.hop)
+    )
 
 
 def _listen(known: _Known, sets: Sequence[FeatureSet], keys: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,69 @@ from mmmos.errors import UnknownName, UsageError
 from mmmos.files import key_of
 
 
+class WindowRows(Protocol):
+    """The windows of several clips as stored, so that raw = unit × norm."""
+
+    @property
+    def unit(self) -> NDArray[np.floating]:
+        """Unit vectors (rows, layers, dim)."""
+
+    @property
+    def norm(self) -> NDArray[np.float32]:
+        """Their lengths (rows, layers)."""
+
+    @property
+    def span(self) -> NDArray[np.float64]:
+        """Begin and end (rows, 2) in s."""
+
+    @property
+    def clip(self) -> NDArray[np.int64]:
+        """Position (rows,) of each row's clip, ascending."""
+
+
+class FrameRows(Protocol):
+    """The frames of one clip as stored, so that raw = unit × norm."""
+
+    @property
+    def unit(self) -> NDArray[np.floating]:
+        """Unit vectors (frames, layers, dim)."""
+
+    @property
+    def norm(self) -> NDArray[np.float32]:
+        """Their lengths (frames, layers)."""
+
+    @property
+    def windows(self) -> NDArray[np.int64]:
+        """Offsets (windows + 1,) of the windows' frames."""
+
+
+class Source(Protocol):
+    """Where the windows and frames of a feature set are read, by the store keys of clips: a ``store.FeatureSet``."""
+
+    def gather(self, keys: Sequence[str]) -> WindowRows:
+        """The windows of clips, in the order of the keys."""
+        ...
+
+    def frames(self, key: str) -> FrameRows:
+        """The frames of a clip."""
+        ...
+
+
 @dataclass(frozen=True)
 class FeatureArray:
-    """Raw clip embeddings of one feature set: ``raw`` (clips, layers, dim) float32, a name for each layer."""
+    """Raw clip embeddings of one feature set: ``raw`` (clips, layers, dim) float32, a name for each layer.
+
+    ``source``: where its windows and frames are read; ``frame_layers``: names of the layers that keep frames, which are
+    ``hop`` s apart.
+    """
 
     name: str
     fingerprint: str
     layer_names: tuple[str, ...]
     raw: NDArray[np.float32]
+    source: Source | None = None
+    frame_layers: tuple[str, ...] = ()
+    hop: float = 0.0
 
     def layers(self, choice: str | Sequence[str | int]) -> NDArray[np.float32]:
         """Chosen layers (clips, layers, dim): "all", "last", "mean" (their mean), or layer names or indices.
@@ -42,6 +98,19 @@ class FeatureArray:
     def rows(self, rows: Sequence[int]) -> "FeatureArray":
         """The embeddings of some clips, by position."""
         return replace(self, raw=self.raw[np.asarray(rows, dtype=np.int64)])
+
+
+@dataclass(frozen=True)
+class WindowTable:
+    """The windows of clips under several feature sets, row by row the same pieces of audio.
+
+    ``arrays``: a ``FeatureArray`` over windows for each set; the rows of clip c are those from ``first[c]`` up to
+    ``first[c + 1]``; ``share`` (rows,) float32 is each one's part of its clip's seconds.
+    """
+
+    arrays: list[FeatureArray]
+    first: NDArray[np.int64]
+    share: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,6 +144,39 @@ class Features:
         rows = [position[clip] for clip in ids]
         sets = {name: array.rows(rows) for name, array in self.sets.items()}
         return Features(tuple(ids), tuple(self.keys[row] for row in rows), sets, self.status)
+
+    def windows(self, names: Sequence[str]) -> WindowTable:
+        """The windows of all clips under some feature sets, read from the store.
+
+        Raises ``UsageError`` for features that no store backs, and for feature sets with other windows.
+        """
+        read = [(self[name], self._source(name).gather(self.keys)) for name in names]
+        spans = read[0][1].span
+        for array, rows in read:
+            if rows.span.shape != spans.shape or np.abs(rows.span - spans).max(initial=0) > 0.1:
+                raise UsageError(
+                    f"{names[0]} and {array.name} cut clips into different windows, which cannot be samples together;"
+                    " give their encoders the same window and hop in the feature recipe."
+                )
+        clip = read[0][1].clip
+        first = np.searchsorted(clip, np.arange(len(self) + 1))
+        seconds = spans[:, 1] - spans[:, 0]
+        whole = np.add.reduceat(seconds, first[:-1]) if len(self) else seconds
+        arrays = [replace(array, raw=rows.unit.astype(np.float32) * rows.norm[..., None]) for array, rows in read]
+        return WindowTable(arrays, first.astype(np.int64), (seconds / whole[clip]).astype(np.float32))
+
+    def frames(self, name: str, clip: int) -> FrameRows:
+        """The frames of a clip, by position, under a feature set.
+
+        Raises ``UsageError`` for features that no store backs, and for a feature set that keeps no frames.
+        """
+        return self._source(name).frames(self.keys[clip])
+
+    def _source(self, name: str) -> Source:
+        source = self[name].source
+        if source is None:
+            raise UsageError(f"The features of {name} come from no store, so that their windows and frames are unknown.")
+        return source
 
     def digest(self, names: Sequence[str], rows: Iterable[int] | None = None) -> str:
         """SHA-256 (hex) of what embeddings are computed from: audio keys in order (of all ``rows``), fingerprints."""

@@ -10,8 +10,9 @@ import mmmos
 from mmmos import manifest
 from mmmos.axes import AXES
 from mmmos.challenge import Inputs
-from mmmos.ensembles.data import SEALED, gather
+from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble
+from mmmos.ensembles.grid import SEALED
 from mmmos.errors import InputError
 from mmmos.features.table import Features
 from mmmos.files import sha256_file

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from mmmos.ensembles.data import gather
-from mmmos.ensembles.spec import EnsembleRecipe, HeadSpec
+from mmmos.ensembles.grid import EnsembleRecipe
+from mmmos.ensembles.spec import HeadSpec
 from mmmos.ensembles.training import keyed_specs
 from mmmos.errors import RecipeError
 from mmmos.recipe import parse
@@ -115,7 +116,9 @@ def test_the_key_changes_with_every_field():
         "features": ("b", "a"),
         "layers": ("a1",),
         "normalise": "raw",
+        "samples": "windows",
         "loss": "ccc",
+        "loss_options": {"margin": 0.2},
         "axes": ("PQ",),
         "seed": 1,
         "folds": 3,

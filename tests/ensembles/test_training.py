@@ -35,9 +35,9 @@ def fits(monkeypatch):
     """The specs that were really trained, in order."""
     counted = []
 
-    def fit(spec, data, real=training.fit):
-        counted.append(spec)
-        return real(spec, data)
+    def fit(specs, *rest, real=training.fit, **keywords):
+        counted.extend(specs)
+        return real(specs, *rest, **keywords)
 
     monkeypatch.setattr(training, "fit", fit)
     return counted
@@ -58,7 +58,9 @@ def test_out_of_fold_scores_come_from_heads_that_did_not_see_the_clip(build, tmp
         build.recipe({"head": "extra_trees", "options": {"leaf": 1}}), world.features, world.clips, folder=tmp_path
     )
     truth = world.clips.loc[list(pool.ids["train"]), "PQ"].to_numpy()
-    assert srcc(pool.scores["train"][0][:, 0], truth) > 0.8
+    seen = runs.load_run(pool.folder, pool.keys[0]).predict(world.features.of(list(pool.ids["train"])))
+    assert srcc(seen[:, 0], truth) > 0.8
+    assert np.array_equal(pool.scores["train"], pool.scores["oof"])
     assert abs(srcc(pool.scores["oof"][0][:, 0], truth)) < 0.35
 
 
@@ -88,9 +90,12 @@ def test_a_head_does_not_depend_on_its_grid_or_on_the_number_of_processes(build,
 
 def test_a_stored_run_gives_its_predictions_again(build, world, tmp_path):
     pool = train(grid(build), world.features, world.clips, folder=tmp_path)
-    for key, scores in zip(pool.keys, np.concatenate([pool.scores[s] for s in pool.ids if s != "oof"], 1), strict=True):
+    for number, key in enumerate(pool.keys):
         run = runs.load_run(pool.folder, key)
-        assert run.key == key and run.predict(world.features).tobytes() == scores.tobytes()
+        scores = pd.DataFrame(run.predict(world.features), index=list(world.features.ids))
+        assert run.key == key
+        for name in ("dev", "pam", "eval"):
+            assert scores.loc[list(pool.ids[name])].to_numpy().tobytes() == pool.scores[name][number].tobytes()
 
 
 @pytest.mark.parametrize("file", [runs.ABOUT, runs.ARRAYS, runs.PREDICTIONS])

@@ -1,198 +1,157 @@
-"""Heads trained by gradient descent: linear, mlp, layersum. Each stays on the CPU, under its own seed."""
+"""Heads trained by gradient descent: what they have in common, and what the engine asks of them."""
 
-import copy
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from mmmos.ensembles.heads import Array, Blocks
+from mmmos.ensembles.heads.stack import Chance
 from mmmos.ensembles.losses import Loss
 from mmmos.ensembles.losses import loss as find_loss
 from mmmos.recipe import Recipe
 
+# Rows that are predicted at a time.
+ROWS = 4096
 
-class LinearOptions(Recipe):
-    """Adam with rate ``lr`` and ``weight_decay``; at most ``epochs``, stopped after ``patience`` without gain."""
+
+class TrainingOptions(Recipe):
+    """Adam with rate ``lr`` and ``weight_decay``, gradients clipped to the norm ``clip`` (0: not), batches of ``batch``
+    clips; at most ``epochs``, stopped after ``patience`` without gain on the held-out clips.
+    """
 
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(0.0, ge=0)
     batch: int = Field(32, ge=2)
     epochs: int = Field(100, ge=1)
     patience: int = Field(15, ge=1)
 
 
-class MLPOptions(LinearOptions):
-    """``hidden`` units in each of ``depth`` hidden layers, ``dropout`` in [0, 1) after each."""
+class Batch(NamedTuple):
+    """What a module reads: for each feature set (heads, B, layers, dim), of frames (1, B, frames, layers, dim).
 
-    hidden: int = Field(256, ge=1)
-    depth: int = Field(1, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    ``lengths`` (1, B): frames of each clip, the rest being zeros; None for pooled vectors.
+    ``chance``: the randomness of a training step, None in prediction.
+    """
 
-
-class LayerSumOptions(LinearOptions):
-    """``depth`` linear layers for each axis, the last one to a single score; Audiobox has 5."""
-
-    depth: int = Field(5, ge=1)
+    blocks: Sequence[Tensor]
+    lengths: Tensor | None = None
+    chance: Chance | None = None
 
 
-class Mixed(nn.Module):
-    """Feature sets side by side; with ``weighted``, each is a softmax-weighted sum of its layers, of length 1."""
+class Output(NamedTuple):
+    """What a module gives: ``outputs`` (heads, B, numbers that the loss asks for); where the head has them, the
+    ``embedding`` (heads, B, dim) for losses on it, and ``domain`` (heads, B, domains), logits of an adversary.
+    """
 
-    def __init__(self, shapes: list[tuple[int, int]], weighted: bool) -> None:
-        super().__init__()
-        self.weights = nn.ParameterList([nn.Parameter(torch.zeros(layers)) for layers, _ in shapes if weighted])
-        self.size = sum(dim if weighted else layers * dim for layers, dim in shapes)
-
-    def forward(self, blocks: list[Tensor]) -> Tensor:
-        """(clips, layers, dim) for each set to (clips, size)."""
-        if not len(self.weights):
-            return torch.cat([block.flatten(1) for block in blocks], dim=1)
-        sums = [torch.einsum("cld,l->cd", b, w.softmax(0)) for b, w in zip(blocks, self.weights, strict=True)]
-        return torch.cat([nn.functional.normalize(each, dim=1) for each in sums], dim=1)
+    outputs: Tensor
+    embedding: Tensor | None = None
+    domain: Tensor | None = None
 
 
-class _PerAxis(nn.Module):
-    """Audiobox's head: for each axis its own layer weights and its own MLP with layer norm and GELU."""
+class Neural(ABC):
+    """A head whose module the engine trains.
 
-    def __init__(self, shapes: list[tuple[int, int]], axes: int, depth: int) -> None:
-        super().__init__()
-        self.mix = nn.ModuleList([Mixed(shapes, weighted=True) for _ in range(axes)])
-        size = Mixed(shapes, weighted=True).size
-        hidden = [layer for _ in range(depth - 1) for layer in (nn.Linear(size, size), nn.LayerNorm(size), nn.GELU())]
-        self.project = nn.ModuleList([nn.Sequential(*copy.deepcopy(hidden), nn.Linear(size, 1)) for _ in range(axes)])
-        self.apply(_reset)
+    ``stacks``: its parameters have a leading dimension of heads, so that many are trained at once; else it is trained
+    alone, and its module gives outputs of one head. ``embeds``: its output has an embedding that losses may look at.
+    ``learns_layers``: it takes ``layers = "weighted"``.
+    """
 
-    def forward(self, blocks: list[Tensor]) -> Tensor:
-        """(clips, layers, dim) for each set to (clips, axes)."""
-        return torch.cat([p(m(blocks)) for m, p in zip(self.mix, self.project, strict=True)], dim=1)
+    Options: ClassVar[type[TrainingOptions]]
+    own_loss: ClassVar[bool] = False
+    reads: ClassVar[Literal["pooled", "frames"]] = "pooled"
+    stacks: ClassVar[bool] = True
+    embeds: ClassVar[bool] = False
+    learns_layers: ClassVar[bool] = True
 
-
-def _reset(module: nn.Module) -> None:
-    """Draw a linear layer's parameters anew."""
-    if isinstance(module, nn.Linear):
-        module.reset_parameters()
-
-
-class _Neural(ABC):
-    """Training and storage; subclasses build the module."""
-
-    Options: ClassVar[type[LinearOptions]]
-    own_loss = False
-
-    def __init__(self, *, options: dict[str, Any], weighted: bool = False, loss: str = "mse", seed: int = 0) -> None:
-        self.options: Any = self.Options.model_validate(options)
-        self.weighted, self.loss, self.seed = weighted, loss, seed
+    def __init__(
+        self,
+        *,
+        options: Mapping[str, Any],
+        weighted: bool = False,
+        loss: str = "mse",
+        loss_options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.options: Any = self.Options.model_validate(dict(options))
+        self.weighted, self.loss, self.loss_options, self.seed = weighted, loss, dict(loss_options or {}), seed
+        self._criterion: Loss | None = None
         self.shapes: list[tuple[int, int]] = []
-        self.module: nn.Module = nn.Identity()
+        self.axes = 0
+        self.constants: dict[str, Tensor] = {}
+        self.parameters: dict[str, Tensor] = {}
 
     @abstractmethod
-    def build(self, axes: int) -> nn.Module:
-        """An untrained module from blocks of ``self.shapes`` (layers, dim) to ``axes`` scores."""
+    def build(self, shapes: Sequence[tuple[int, int]], axes: int, draws: Sequence[torch.Generator]) -> nn.Module:
+        """An untrained module from ``Batch`` to ``Output``, a head for each generator.
 
-    def fit(self, blocks: Blocks, targets: Array, held_out: tuple[Blocks, Array]) -> Self:
-        """Train until the loss on the held-out clips stops falling; keeps the best epoch."""
-        self.shapes = [(block.shape[1], block.shape[2]) for block in blocks]
-        criterion = find_loss(self.loss)
-        held = (_tensors(held_out[0]), torch.from_numpy(held_out[1]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.module = self.build(targets.shape[1])
-            _train(self.module, _tensors(blocks), torch.from_numpy(targets), held, criterion, self.options)
-        return self
+        ``shapes``: (layers, dim) of each feature set. Parameters are drawn from the generators alone.
+        """
+
+    def criterion(self) -> Loss:
+        """What is measured on held-out clips, and how outputs become scores."""
+        if self._criterion is None:
+            self._criterion = find_loss(self.loss, self.loss_options)
+        return self._criterion
+
+    def outputs(self, axes: int) -> int:
+        """Numbers that the module gives for a clip."""
+        return axes * self.criterion().outputs
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the clips' table that ``side`` reads."""
+        return ()
+
+    def side(self, clips: pd.DataFrame, blocks: Blocks) -> dict[str, Array]:
+        """What the objective needs beside scores, (clips, …) each, from the training clips and their pooled vectors."""
+        return {}
+
+    def objective(
+        self, output: Output, targets: Tensor, side: Mapping[str, Tensor], constants: Mapping[str, Tensor]
+    ) -> Tensor:
+        """What is minimised on a training batch (heads,): targets (heads, B, axes), side (heads, B, …) by name."""
+        return self.criterion()(output.outputs, targets, constants)
 
     @torch.inference_mode()
-    def predict(self, blocks: Blocks) -> Array:
+    def predict(self, inputs: Blocks) -> Array:
         """Standardised predictions (clips, axes) float32."""
-        result: Array = self.module.eval()(_tensors(blocks)).numpy()
-        return result
+        module = self.module()
+        parts = []
+        for first in range(0, len(inputs[0]), ROWS):
+            blocks = [torch.from_numpy(np.ascontiguousarray(block[first : first + ROWS])) for block in inputs]
+            output: Output = module(Batch([block[None] for block in blocks]))
+            parts.append(self.criterion().scores(output.outputs[0], self.constants))
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.axes), np.float32)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The parameters by name; ``shapes`` holds (layers, dim) of each block, ``axes`` the number of scores."""
-        arrays = {name: tensor.numpy() for name, tensor in self.module.state_dict().items()}
-        return arrays | {
-            "shapes": np.array(self.shapes, dtype=np.int32),
-            "axes": np.array(self._axes(), dtype=np.int32),
-        }
+    def module(self) -> nn.Module:
+        """The trained module of this head."""
+        module = self.build(self.shapes, self.axes, [torch.Generator()])
+        stored = {name: value[None] if self.stacks else value for name, value in self.parameters.items()}
+        module.load_state_dict(stored)
+        return module.eval().requires_grad_(False)
 
-    def restore(self, state: dict[str, NDArray[Any]]) -> Self:
-        """Take the parameters of a stored head."""
-        self.shapes = [(int(layers), int(dim)) for layers, dim in state["shapes"]]
-        self.module = self.build(int(state["axes"]))
-        parameters = {name: torch.from_numpy(array) for name, array in state.items() if name not in ("shapes", "axes")}
-        self.module.load_state_dict(parameters)
+    def learned(self, shapes: Sequence[tuple[int, int]], axes: int, parameters: Mapping[str, Tensor]) -> Self:
+        """Take parameters of one head, by their names in the module and without the dimension of heads."""
+        self.shapes, self.axes, self.parameters = list(shapes), axes, dict(parameters)
         return self
 
-    def _axes(self) -> int:
-        with torch.inference_mode():
-            return int(self.module.eval()([torch.zeros(1, *shape) for shape in self.shapes]).shape[1])
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Parameters by name; ``shapes`` (layers, dim) of each feature set; ``axes``; constants of the loss."""
+        arrays = {name: tensor.numpy() for name, tensor in self.parameters.items()}
+        arrays |= {f"loss.{name}": tensor.numpy() for name, tensor in self.constants.items()}
+        return arrays | {"shapes": np.array(self.shapes, np.int32), "axes": np.array(self.axes, np.int32)}
 
-
-class Linear(_Neural):
-    """One linear layer on the chosen layers of all feature sets."""
-
-    Options = LinearOptions
-
-    def build(self, axes: int) -> nn.Module:
-        """See ``_Neural.build``."""
-        mixed = Mixed(self.shapes, self.weighted)
-        return nn.Sequential(mixed, nn.Linear(mixed.size, axes))
-
-
-class MLP(_Neural):
-    """A multilayer perceptron with ReLU, shared by all axes."""
-
-    Options = MLPOptions
-
-    def build(self, axes: int) -> nn.Module:
-        """See ``_Neural.build``."""
-        mixed = Mixed(self.shapes, self.weighted)
-        layers: list[nn.Module] = [mixed]
-        size = mixed.size
-        for _ in range(self.options.depth):
-            layers += [nn.Linear(size, self.options.hidden), nn.ReLU(), nn.Dropout(self.options.dropout)]
-            size = self.options.hidden
-        return nn.Sequential(*layers, nn.Linear(size, axes))
-
-
-class LayerSum(_Neural):
-    """Audiobox-Aesthetics' head (arXiv 2502.05139) on pooled layers; wants ``normalise = "raw"``."""
-
-    Options = LayerSumOptions
-
-    def build(self, axes: int) -> nn.Module:
-        """See ``_Neural.build``."""
-        return _PerAxis(self.shapes, axes, self.options.depth)
-
-
-def _tensors(blocks: Blocks) -> list[Tensor]:
-    return [torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32)) for block in blocks]
-
-
-def _train(
-    module: nn.Module, x: list[Tensor], y: Tensor, held_out: tuple[list[Tensor], Tensor], loss: Loss, options: Any
-) -> None:
-    """Adam on shuffled batches of nearly equal size; keeps the parameters of the best epoch on the held-out clips."""
-    optimiser = torch.optim.Adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    batches = max(round(len(y) / options.batch), 1)
-    best, best_state, waited = float("inf"), copy.deepcopy(module.state_dict()), 0
-    for _ in range(options.epochs):
-        module.train()
-        for rows in torch.randperm(len(y)).tensor_split(batches):
-            optimiser.zero_grad()
-            loss(module([block[rows] for block in x]), y[rows]).backward()
-            optimiser.step()
-        with torch.inference_mode():
-            score = float(loss(module.eval()(held_out[0]), held_out[1]))
-        if score < best:
-            best, best_state, waited = score, copy.deepcopy(module.state_dict()), 0
-        else:
-            waited += 1
-            if waited >= options.patience:
-                break
-    module.load_state_dict(best_state)
-    module.requires_grad_(False)
+    def restore(self, state: dict[str, NDArray[Any]]) -> Self:
+        """Take the state of a stored head."""
+        tensors = {name: torch.from_numpy(array) for name, array in state.items() if name not in ("shapes", "axes")}
+        self.constants = {name[5:]: value for name, value in tensors.items() if name.startswith("loss.")}
+        shapes = [(int(layers), int(dim)) for layers, dim in state["shapes"]]
+        parameters = {name: value for name, value in tensors.items() if not name.startswith("loss.")}
+        return self.learned(shapes, int(state["axes"]), parameters)

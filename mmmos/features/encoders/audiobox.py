@@ -104,6 +104,11 @@ class Audiobox:
             config=key_of(asdict(settings)),
         )
 
+    @property
+    def heads(self) -> Heads:
+        """What turns layer means into scores."""
+        return self._heads
+
     def encode(self, waves: Tensor) -> Tensor:
         """States (batch, layers, frames, dim) float32 of waves (batch, samples) of at most 10 s at 16 kHz."""
         with exact():

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,8 +107,17 @@ class FeatureSet:
     def __init__(self, store: str | Path, spec: FeatureSpec) -> None:
         self.spec = spec
         self.store, self.folder = Path(store), folder_of(store, spec)
-        self.index = Index(self.folder, spec.fingerprint)
         self._readers: OrderedDict[Path, Reader] = OrderedDict()
+        self.index  # noqa: B018 (opened now, so that what is wrong with it is said now)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process, the same folder, opened there when it is first read."""
+        return {"spec": self.spec, "store": self.store, "folder": self.folder, "_readers": OrderedDict()}
+
+    @cached_property
+    def index(self) -> Index:
+        """Which clips lie where."""
+        return Index(self.folder, self.spec.fingerprint)
 
     def refresh(self) -> None:
         """Open the shards that were not there before."""

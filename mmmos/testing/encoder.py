@@ -1,10 +1,9 @@
-"""What a plug-in must pass. ``check_encoder`` holds any encoder, ours or another's, to the promises of the store."""
+"""``check_encoder`` holds any encoder, ours or another's, to the promises of the store."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from inspect import getdoc
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from mmmos.features import encoding
 from mmmos.features.encoders import Encoder, encoder, find_device
 from mmmos.features.spec import EncoderSpec, FeatureSpec
 from mmmos.files import canonical_json
+from mmmos.testing.promises import hold
 
 GPU_TOLERANCE = 1e-5
 BATCH_TOLERANCE = 1e-5
@@ -32,17 +32,7 @@ def check_encoder(
     def load() -> Encoder:
         return encoder(name, weights, device=device) if isinstance(name, str) else name()
 
-    subject = _Subject(load(), load, device, long)
-    faults = []
-    for check in CHECKS:
-        try:
-            check(subject)
-        except AssertionError as fault:
-            faults.append(f"{check.__name__}: {fault}")
-        except Exception as error:
-            faults.append(f"{check.__name__}: {type(error).__name__}: {error} ({getdoc(check)})")
-    if faults:
-        raise AssertionError("\n".join(faults))
+    hold(_Subject(load(), load, device, long), CHECKS)
 
 
 class _Subject:
