@@ -11,7 +11,13 @@ app = App(name="ensembles", help="Train many light heads on stored features, cho
 
 @app.command
 def train(
-    recipe: str | None = None, /, *, challenge: Path = Path("challenge.toml"), jobs: int = 0, device: str = "auto"
+    recipe: str | None = None,
+    /,
+    *,
+    challenge: Path = Path("challenge.toml"),
+    jobs: int = 0,
+    device: str = "auto",
+    exact: bool = False,
 ) -> int:
     """Train the heads of a recipe on a challenge's clips; trained heads are kept and skipped.
 
@@ -23,11 +29,77 @@ def train(
         An ensemble recipe (name or .toml); by default the challenge's own.
     challenge
         The challenge file that names the clips and the features.
+    jobs
+        Processes; 0: one for each core when it takes long.
+    device
+        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1.
+    exact
+        On a GPU, train each head alone, so that its bits do not depend on the others.
     """
     from mmmos import pipeline
 
-    pool = pipeline.train_pool(challenge, recipe=recipe, jobs=jobs, device=device)
+    pool = pipeline.train_pool(challenge, recipe=recipe, jobs=jobs, device=device, exact=exact)
     say(f"{len(pool)} heads in {shown_path(pool.folder)}/")
+    return 0
+
+
+@app.command
+def tune(
+    recipe: str | None = None,
+    /,
+    *,
+    trials: int = 40,
+    on: str = "pam",
+    metric: str = "utt_SRCC",
+    keep: int = 10,
+    seed: int = 0,
+    challenge: Path = Path("challenge.toml"),
+    jobs: int = 0,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Search for good heads in what a recipe leaves open, and write the best to ensembles/RECIPE-tuned.toml.
+
+    Needs Optuna: pip install 'mmmos[tune]'. Interrupted, the same command goes on.
+
+    Example: mmmos ensembles tune large --trials 40
+
+    Parameters
+    ----------
+    recipe
+        An ensemble recipe (name or .toml) with alternatives or ranges; by default the challenge's own.
+    trials
+        How many heads are tried, each with all seeds of its table.
+    on
+        The set that says what is good: pam, dev or oof.
+    metric
+        utt_SRCC, utt_LCC, utt_KTAU, utt_MSE, or the same with sys_.
+    keep
+        How many of the best are written.
+    seed
+        Of the proposals.
+    challenge
+        The challenge file that names the clips and the features.
+    jobs
+        Processes; 0: one for each core when it takes long.
+    device
+        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1.
+    """
+    from mmmos import pipeline
+
+    found = pipeline.tune(
+        challenge,
+        recipe=recipe,
+        on=on,
+        metric=metric,
+        jobs=jobs,
+        device=device,
+        trials=trials,
+        keep=keep,
+        seed=seed,
+    )
+    put_table(found.table(), as_json=json)
+    say(f"The {found.kept} best of {len(found.trials)} heads: {shown_path(found.recipe)}")
     return 0
 
 

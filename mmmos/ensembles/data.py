@@ -46,12 +46,17 @@ class Data:
         features = replace(features, status=features.status.iloc[:0])
         return replace(self, features=features, rows=rows, held_out_rows=held_out_rows)
 
+    def domains(self) -> list[str]:
+        """The domain of each training clip, over which folds are balanced; "" where it is unknown."""
+        return self.about["domain"].fillna("").astype(str).tolist()
+
     def digest(self, spec: HeadSpec) -> str:
         """SHA-256 (hex) of everything a head learns from: audio, encoders, scores, groups."""
         parts: dict[str, object] = {
             "features": self.features.digest(spec.features, self.rows),
             "targets": self.targets.tolist(),
             "groups": list(self.groups),
+            "domains": self.domains(),
         }
         if spec.folds == 1:
             parts["held_out"] = self.features.digest(spec.features, self.held_out_rows)

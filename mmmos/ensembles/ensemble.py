@@ -11,8 +11,11 @@ from pydantic import ValidationError
 
 from mmmos import recipe, registry
 from mmmos.ensembles.grid import SelectRecipe
+from mmmos.ensembles.heads import own_loss
+from mmmos.ensembles.losses import loss
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.selectors import Selection
+from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import pretty_json, write_atomic
 
@@ -93,11 +96,28 @@ def select(pool: Pool, rule: str | SelectRecipe = "average", **parameters: Any) 
     """Choose and weigh runs of a pool.
 
     ``rule``: a registered name, or a recipe's ``[select]``; ``parameters`` (``on``, ``k``, ``metric``, …) are the
-    rule's and go before the recipe's. Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule.
+    rule's and go before the recipe's. Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule,
+    ``UsageError`` when the rule averages heads of which one has no scale.
     """
     chosen = select_recipe(rule, **parameters)
     selection: Selection = check_rule(chosen)(pool, **chosen.parameters())
+    check_scales([pool.specs[member] for member in selection.members])
     return Ensemble(pool, selection, chosen)
+
+
+def check_scales(members: Sequence[HeadSpec]) -> None:
+    """Raise ``UsageError`` when several heads are averaged and one has neither an anchored loss nor a calibration."""
+    loose = [
+        spec
+        for spec in members
+        if spec.calibration == "none" and not own_loss(spec.head) and not loss(spec.loss, spec.loss_options).anchored
+    ]
+    if len(members) > 1 and loose:
+        first, more = loose[0], f" (and {len(loose) - 1} more)" if len(loose) > 1 else ""
+        raise UsageError(
+            f"The head {first.name!r}{more} cannot be averaged with others: its loss {first.loss!r} leaves the scale of"
+            ' its predictions open, and calibration = "none". Train it with calibration = "affine" or "isotonic".'
+        )
 
 
 def select_recipe(rule: str | SelectRecipe, **parameters: Any) -> SelectRecipe:

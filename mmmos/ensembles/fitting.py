@@ -1,7 +1,7 @@
 """``fit``: heads on their data, one for each grouped fold of every spec; neural ones of a kind are trained together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +12,16 @@ from mmmos.ensembles.data import Data
 from mmmos.ensembles.folds import grouped_folds
 from mmmos.ensembles.heads.inputs import Rows, Standardiser
 from mmmos.ensembles.losses import loss
-from mmmos.ensembles.runs import Inputs, Run, inputs_of, predict
+from mmmos.ensembles.runs import FoldHead, Inputs, Run, inputs_of
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UsageError
 
 
 class Fold(NamedTuple):
-    """The head of one fold: its standardised predictions (held-out clips, axes), its best epoch and all its epochs."""
+    """The head of one fold and its standardised scores (held-out clips, axes)."""
 
-    standardise: Standardiser
-    head: heads.Head
+    head: FoldHead
     held: NDArray[np.float32]
-    epochs: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def pose(spec: HeadSpec, data: Data) -> Problem:
         scores = np.concatenate([scores, data.held_out_targets])
         splits = [(np.arange(len(data.rows)), np.arange(len(data.rows), len(rows)))]
     else:
-        fold = grouped_folds(data.groups, spec.folds)
+        fold = grouped_folds(data.groups, spec.folds, data.domains())
         splits = [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(fold.max() + 1)]
     inputs = inputs_of(spec, data.features).at(rows)
     standardisers = [inputs.standardiser(spec.normalise, fitted) for fitted, _ in splits]
@@ -96,7 +94,8 @@ def _fitted_alone(spec: HeadSpec, problem: Problem) -> list[Fold]:
         head: Any = heads.make_of(spec)
         others = standardise(outside.blocks), targets[held][outside.clips()]
         head.fit(standardise(inside.blocks), targets[fitted][inside.clips()], others)
-        folds.append(Fold(standardise, head, predict(head, standardise, outside)))
+        member = FoldHead(standardise, head, np.zeros(len(spec.axes)))
+        folds.append(Fold(member, member.predict(outside)))
     return folds
 
 
@@ -105,36 +104,52 @@ def _trained_together(
 ) -> list[list[Fold]]:
     """The heads of each neural spec, stacked ``together`` at a time."""
     from mmmos.ensembles import engine
-    from mmmos.ensembles.engine.feeds import Member, feed_of
+    from mmmos.ensembles.engine.feeds import feed_of
 
-    smallest = min(len(fitted) for fitted, _ in problem.splits)
-    members, sides = [], []
-    for spec in specs:
-        for number, (fitted, held) in enumerate(problem.splits):
-            head: Any = heads.make_of(spec)
-            batch = min(head.options.batch, smallest)
-            head.constants = _tensors(head.criterion().of_training(data.targets, problem.scale))
-            sides.append(_side(head, data, problem))
-            standardise = problem.standardisers[number]
-            steps = smallest // batch
-            members.append(Member(head, standardise, fitted, held, steps, batch, (spec.seed, number)))
+    members = [member for spec in specs for member in _members(spec, data, problem)]
     folds = []
     size = together if members[0].head.stacks else 1
     for first in range(0, len(members), size):
-        some, their = members[first : first + size], sides[first : first + size]
+        some = members[first : first + size]
+        sides = [_side(member.head, data, problem) for member in some]
         feed = feed_of(problem.inputs, some, device)
-        trained = engine.train(some, feed, problem.inputs.shapes, problem.targets, their, device=device)
-        for member, each in zip(some, trained, strict=True):
-            folds.append(Fold(member.standardise, member.head, each.scores, (each.best, each.epochs)))
+        trained = engine.train(some, feed, problem.inputs.shapes, problem.targets, sides, device=device)
+        folds += [_anchored(member, result, problem) for member, result in zip(some, trained, strict=True)]
     count = len(problem.splits)
     return [folds[first : first + count] for first in range(0, len(folds), count)]
 
 
+def _members(spec: HeadSpec, data: Data, problem: Problem) -> Iterator[Any]:
+    """The heads of a neural spec to be trained; an epoch is the full batches of the smallest fold."""
+    from mmmos.ensembles.engine.feeds import Member
+
+    smallest = min(len(fitted) for fitted, _ in problem.splits)
+    for number, (fitted, held) in enumerate(problem.splits):
+        head: Any = heads.make_of(spec)
+        head.constants = _tensors(head.criterion().of_training(data.targets, problem.scale))
+        batch = min(head.options.batch, smallest)
+        stream = (spec.seed, number)
+        yield Member(head, problem.standardisers[number], fitted, held, smallest // batch, batch, stream)
+
+
+def _anchored(member: Any, result: Any, problem: Problem) -> Fold:
+    """A trained head; where its loss knows no offset, its mean over the clips that it learned from is their mean."""
+    epochs, axes = (result.best, result.epochs), problem.targets.shape[1]
+    head = FoldHead(member.standardise, member.head, np.zeros(axes), epochs)
+    if not result.best or member.head.own_loss or member.head.criterion().anchored:
+        return Fold(head, result.scores)
+    shift = (head.predict(problem.inputs.at(member.fitted)) - problem.targets[member.fitted]).mean(0)
+    return Fold(replace(head, offset=shift), (result.scores - shift).astype(np.float32))
+
+
 def _side(head: Any, data: Data, problem: Problem) -> dict[str, NDArray[Any]]:
     """What a head's objective reads beside the scores; clips of dev have zeros there, which nothing reads."""
+    from mmmos.ensembles.heads.neural import Neural
+
+    if type(head).side is Neural.side:
+        return {}
     count = len(data.rows)
-    blocks = problem.inputs.at(np.arange(count)).blocks if head.columns() and head.reads == "pooled" else []
-    found = head.side(data.about, blocks)
+    found = head.side(data.about, problem.inputs.at(np.arange(count)).clip_means())
     longer = len(problem.targets) - count
     return {name: np.pad(values, [(0, longer)] + [(0, 0)] * (values.ndim - 1)) for name, values in found.items()}
 
@@ -147,7 +162,7 @@ def _tensors(arrays: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
 
 def _run(spec: HeadSpec, data: Data, problem: Problem, folds: Sequence[Fold]) -> Run:
     """A run of its heads. Raises ``ValueError`` for a head that diverged."""
-    if any(fold.epochs[1] and not fold.epochs[0] for fold in folds):
+    if any(fold.head.epochs[1] and not fold.head.epochs[0] for fold in folds):
         raise ValueError("its loss is not finite; try a lower lr or another normalise")
     held = np.zeros_like(problem.targets)
     fold_of = np.zeros(len(held), np.int64)
@@ -165,9 +180,8 @@ def _run(spec: HeadSpec, data: Data, problem: Problem, folds: Sequence[Fold]) ->
     return Run(
         spec,
         data.digest(spec),
-        tuple((fold.standardise, fold.head) for fold in folds),
+        tuple(fold.head for fold in folds),
         problem.scale,
         calibrated,
         out_of_fold.astype(np.float32),
-        tuple(fold.epochs for fold in folds),
     )

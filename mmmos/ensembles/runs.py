@@ -40,21 +40,39 @@ STALE = 3600
 
 
 @dataclass(frozen=True)
+class FoldHead:
+    """The head of one fold: what standardises its inputs, what is taken from its scores (axes,), its best epoch and how
+    many it was trained, counted from 1, zeros for a head that is not trained in epochs.
+    """
+
+    standardise: Standardiser
+    head: heads.Head
+    offset: Array
+    epochs: tuple[int, int] = (0, 0)
+
+    def predict(self, inputs: Inputs) -> Scores:
+        """Standardised scores (clips, axes) float32; with windows, the means of theirs."""
+        if isinstance(inputs, Pooled):
+            scores = inputs.means(self.head.predict(self.standardise(inputs.blocks)))
+        else:
+            scores = self.head.predict(inputs.standardised(self.standardise))
+        return (scores - self.offset).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Run:
     """A trained head, or one for each fold: scores are their mean, brought to the score scale and calibrated.
 
     ``scale`` (2, axes): mean and standard deviation of the training targets; ``out_of_fold`` (training clips, axes)
-    float32, calibrated on the other folds, empty when ``folds`` is 1; ``epochs``: each head's best epoch and how many
-    it was trained, counted from 1, zeros where it has none.
+    float32, calibrated on the other folds, empty when ``folds`` is 1.
     """
 
     spec: HeadSpec
     data: str
-    members: tuple[tuple[Standardiser, heads.Head], ...]
+    members: tuple[FoldHead, ...]
     scale: Array
     calibration: Calibration
     out_of_fold: Scores
-    epochs: tuple[tuple[int, int], ...]
 
     @property
     def key(self) -> str:
@@ -64,7 +82,7 @@ class Run:
     def predict(self, features: Features) -> Scores:
         """Scores (clips, axes) float32."""
         inputs = inputs_of(self.spec, features)
-        standardised = np.mean([predict(head, standardise, inputs) for standardise, head in self.members], axis=0)
+        standardised = np.mean([member.predict(inputs) for member in self.members], axis=0)
         return self.calibration(standardised.astype(np.float64) * self.scale[1] + self.scale[0]).astype(np.float32)
 
 
@@ -75,13 +93,6 @@ def inputs_of(spec: HeadSpec, features: Features) -> Inputs:
     from mmmos.ensembles.heads.frames import frames_of
 
     return frames_of(spec, features)
-
-
-def predict(head: heads.Head, standardise: Standardiser, inputs: Inputs) -> Scores:
-    """Standardised scores (clips, axes) float32; with windows, the means of theirs."""
-    if isinstance(inputs, Pooled):
-        return inputs.means(head.predict(standardise(inputs.blocks)))
-    return head.predict(inputs.standardised(standardise))
 
 
 class Predictions(NamedTuple):
@@ -100,14 +111,15 @@ def save_run(run: Run, folder: Path) -> None:
     """Write a run under a temporary name and rename its folder."""
     arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "out_of_fold": run.out_of_fold}
     arrays |= {f"calibration.{name}": array for name, array in run.calibration.state().items()}
-    for number, (standardise, head) in enumerate(run.members):
-        arrays |= {f"{number}.standardise.{name}": array for name, array in standardise.state().items()}
-        arrays |= {f"{number}.head.{name}": array for name, array in head.state().items()}
+    for number, member in enumerate(run.members):
+        arrays[f"{number}.offset"] = member.offset
+        arrays |= {f"{number}.standardise.{name}": array for name, array in member.standardise.state().items()}
+        arrays |= {f"{number}.head.{name}": array for name, array in member.head.state().items()}
     data = tensor_bytes(arrays)
     about = {
         "spec": run.spec.model_dump(mode="json"),
         "data": run.data,
-        "epochs": [list(each) for each in run.epochs],
+        "epochs": [list(member.epochs) for member in run.members],
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     temporary = folder / f".{run.key}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -157,10 +169,9 @@ def load_run(folder: Path, key: str) -> Run:
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise StoreError(f"The run {folder / key} is damaged: {ARRAYS} has another checksum. {advice}")
         arrays = load(data)
-        epochs = tuple((int(best), int(trained)) for best, trained in about["epochs"])
-        members = tuple(_member(spec, number, arrays) for number in range(len(epochs)))
+        members = tuple(_member(spec, _part(arrays, str(n)), epochs) for n, epochs in enumerate(about["epochs"]))
         calibrated = Calibration.from_state(_part(arrays, "calibration"))
-        run = Run(spec, about["data"], members, arrays["scale"], calibrated, arrays["out_of_fold"], epochs)
+        run = Run(spec, about["data"], members, arrays["scale"], calibrated, arrays["out_of_fold"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise StoreError(f"The run {folder / key} cannot be read: {error}. {advice}") from None
     if run.key != key:
@@ -168,12 +179,13 @@ def load_run(folder: Path, key: str) -> Run:
     return run
 
 
-def _member(spec: HeadSpec, number: int, arrays: dict[str, NDArray[np.generic]]) -> tuple[Standardiser, heads.Head]:
-    standardise = Standardiser.from_state(_part(arrays, f"{number}.standardise"))
-    return standardise, heads.make_of(spec).restore(_part(arrays, f"{number}.head"))
+def _member(spec: HeadSpec, arrays: dict[str, NDArray[Any]], epochs: list[int]) -> FoldHead:
+    best, trained = map(int, epochs)
+    standardise = Standardiser.from_state(_part(arrays, "standardise"))
+    return FoldHead(standardise, heads.make_of(spec).restore(_part(arrays, "head")), arrays["offset"], (best, trained))
 
 
-def _part(arrays: dict[str, NDArray[np.generic]], name: str) -> dict[str, NDArray[np.generic]]:
+def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin with ``name.``, without it."""
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 

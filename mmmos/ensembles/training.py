@@ -123,7 +123,11 @@ def _train_group(data: Data, folder: Path, device: str, group: Group) -> list[Ou
     for _, result in results:
         if isinstance(result, runs.Run):
             runs.save_run(result, folder)
-    return [(run_key(spec, data.digest(spec)), _sentence(result)) for spec, result in results]
+    return [(_key(spec, result, data), _sentence(result)) for spec, result in results]
+
+
+def _key(spec: HeadSpec, result: runs.Run | Exception, data: Data) -> str:
+    return result.key if isinstance(result, runs.Run) else run_key(spec, data.digest(spec))
 
 
 def _sentence(result: runs.Run | Exception) -> str | None:

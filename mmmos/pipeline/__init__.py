@@ -14,11 +14,13 @@ import pandas as pd
 
 from mmmos import challenge
 from mmmos.challenge import Inputs
-from mmmos.ensembles import runs
+from mmmos.ensembles import runs, tuning
 from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble, select, select_recipe
 from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.selectors import METRIC
 from mmmos.ensembles.training import keyed_specs, train, trained
+from mmmos.ensembles.tuning import Tuned
 from mmmos.errors import UsageError
 from mmmos.features import extract as extraction
 from mmmos.features.clips import find
@@ -102,9 +104,46 @@ def report(path: str | Path = "challenge.toml", *, intervals: int = 1000) -> Out
     return Outcome(inputs.submission, answer, ensemble, record, boards, features.rejected())
 
 
-def train_pool(path: str | Path, *, recipe: str | None = None, jobs: int = 0, device: str = "auto") -> Pool:
-    """The heads of a challenge, under its own ensemble recipe or another one, trained where they are not yet."""
-    return _pool(challenge.read(path, ensembles=recipe), jobs, device)[1]
+def train_pool(
+    path: str | Path, *, recipe: str | None = None, jobs: int = 0, device: str = "auto", exact: bool = False
+) -> Pool:
+    """The heads of a challenge, under its own ensemble recipe or another one, trained where they are not yet.
+
+    ``exact``: every head alone, see ``train``.
+    """
+    return _pool(challenge.read(path, ensembles=recipe), jobs, device, exact)[1]
+
+
+def tune(
+    path: str | Path,
+    *,
+    recipe: str | None = None,
+    trials: int = 40,
+    on: str = "pam",
+    metric: str = METRIC,
+    keep: int = 10,
+    seed: int = 0,
+    jobs: int = 0,
+    device: str = "auto",
+) -> Tuned:
+    """Try heads of a challenge's ensemble recipe, or of another one, and write the best as a recipe; see ``tuning``."""
+    inputs = challenge.read(path, ensembles=recipe)
+    challenge.check_selection(inputs, select_recipe("best", on=on, metric=metric))
+    features = extract(inputs.clips, inputs.features, store=inputs.store, device=device, jobs=jobs)
+    return tuning.tune(
+        inputs.ensembles,
+        features,
+        inputs.clips,
+        trials=trials,
+        on=on,
+        metric=metric,
+        keep=keep,
+        seed=seed,
+        folder=inputs.runs,
+        name=inputs.recipe_name,
+        jobs=jobs,
+        device=device,
+    )
 
 
 def finished_pool(path: str | Path, *, recipe: str | None = None) -> tuple[Pool, int]:
@@ -164,10 +203,19 @@ def _progress(inputs: Inputs) -> tuple[int, bool]:
     return done, is_current(inputs, provenance(inputs, features, ensemble))
 
 
-def _pool(inputs: Inputs, jobs: int, device: str) -> tuple[Features, Pool]:
+def _pool(inputs: Inputs, jobs: int, device: str, exact: bool = False) -> tuple[Features, Pool]:
     """The first stages: features of all clips, and the trained heads."""
     features = extract(inputs.clips, inputs.features, store=inputs.store, device=device, jobs=jobs)
-    pool = train(inputs.ensembles, features, inputs.clips, folder=inputs.runs, name=inputs.recipe_name, jobs=jobs)
+    pool = train(
+        inputs.ensembles,
+        features,
+        inputs.clips,
+        folder=inputs.runs,
+        name=inputs.recipe_name,
+        jobs=jobs,
+        device=device,
+        exact=exact,
+    )
     return features, pool
 
 

@@ -1,5 +1,7 @@
 """A calibration brings predictions to the scale of the scores and keeps their order, on clips it was not fitted to."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 from scipy.stats import spearmanr
 
+from mmmos.axes import AXES
 from mmmos.ensembles import calibration
-from mmmos.errors import UnknownName
+from mmmos.ensembles.ensemble import select
+from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.spec import HeadSpec
+from mmmos.errors import UnknownName, UsageError
 from mmmos.files import tensor_bytes
 
 FITTED = ("affine", "isotonic")
@@ -191,3 +197,35 @@ def test_cross_fitting_takes_back_what_a_fit_gains_on_noise():
         honest = calibration.cross_fitted(kind, prediction, truth, np.arange(200) % 5)
         spread = ((truth - truth.mean(0)) ** 2).mean()
         assert ((own - truth) ** 2).mean() < spread * 1.001 < ((honest - truth) ** 2).mean()
+
+
+def pool_of(*specs):
+    """A pool of heads that were never trained, with predictions of two clips."""
+    specs = tuple(HeadSpec(features=("a",), **spec) for spec in specs)
+    scores = np.random.default_rng(0).normal(size=(len(specs), 2, 4)).astype(np.float32)
+    keys, truth = tuple(f"run{i}" for i in range(len(specs))), np.arange(8.0).reshape(2, 4)
+    ids, systems = {"dev": ("x", "y")}, {"dev": None}
+    return Pool("test", Path(), "", AXES, specs, keys, ids, {"dev": scores}, {"dev": truth}, systems)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "dcq", "dcq_released", "soft_spearman"])
+def test_a_loss_without_a_scale_is_averaged_only_when_calibrated(loss):
+    pool = pool_of({"head": "ridge"}, {"head": "linear", "loss": loss, "calibration": "none"})
+    with pytest.raises(UsageError) as caught:
+        select(pool, "average")
+    assert str(caught.value) == (
+        f"The head {pool.specs[1].name!r} cannot be averaged with others: its loss {loss!r} leaves the scale of its"
+        ' predictions open, and calibration = "none". Train it with calibration = "affine" or "isotonic".'
+    )
+    for kind in ("auto", "affine", "isotonic"):
+        assert len(select(pool_of({"head": "ridge"}, {"head": "linear", "loss": loss, "calibration": kind}))) == 2
+
+
+def test_heads_without_a_scale_stand_alone_and_those_with_one_need_no_calibration():
+    loose = {"head": "linear", "loss": "contrastive", "calibration": "none"}
+    assert len(select(pool_of(loose), "average")) == 1
+    assert len(select(pool_of(loose, {"head": "ridge"}), "best", on="dev")) == 1
+    anchored = [{"head": "ridge", "calibration": "none"}, {"head": "mlp", "loss": "utmos", "calibration": "none"}]
+    assert len(select(pool_of(*anchored), "average")) == 2
+    with pytest.raises(UsageError, match=r"linear a:all unit contrastive' \(and 1 more\) cannot be averaged"):
+        select(pool_of(loose, {**loose, "seed": 1}, *anchored), "average")

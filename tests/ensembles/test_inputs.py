@@ -1,14 +1,12 @@
-"""What heads see: chosen layers, normalised by the fitted clips alone; and the folds that hold clips out."""
+"""What heads see: chosen layers, normalised by the fitted clips alone."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmmos.ensembles.folds import grouped_folds
-from mmmos.ensembles.heads.inputs import Standardiser, blocks_of
+from mmmos.ensembles.heads.inputs import Standardiser, pooled
 from mmmos.ensembles.spec import HeadSpec
-from mmmos.errors import UnknownName, UsageError
+from mmmos.errors import UnknownName
 
 
 def spec(**fields):
@@ -16,31 +14,31 @@ def spec(**fields):
 
 
 def test_raw_layers_are_the_stored_numbers(world):
-    a, b = blocks_of(spec(normalise="raw"), world.features)
+    a, b = pooled(spec(normalise="raw"), world.features).blocks
     assert (a == world.features["a"].raw).all() and (b == world.features["b"].raw).all()
 
 
 def test_unit_vectors_have_length_one_and_zeros_stay(build):
     raw = np.random.default_rng(0).normal(size=(5, 2, 3))
     raw[2, 1] = 0
-    (block,) = blocks_of(spec(features=("x",)), build.features({"x": raw}, list("abcde")))
+    (block,) = pooled(spec(features=("x",)), build.features({"x": raw}, list("abcde"))).blocks
     lengths = np.linalg.norm(block, axis=-1)
     assert lengths[2, 1] == 0 and np.delete(lengths.ravel(), 5) == pytest.approx(1)
     assert block[0] == pytest.approx(raw[0] / np.linalg.norm(raw[0], axis=-1, keepdims=True), abs=1e-6)
 
 
 def test_layers_are_chosen_by_name(world):
-    (block,) = blocks_of(spec(features=("a",), layers=("a2", "a0"), normalise="raw"), world.features)
+    (block,) = pooled(spec(features=("a",), layers=("a2", "a0"), normalise="raw"), world.features).blocks
     assert (block == world.features["a"].raw[:, [2, 0]]).all()
     with pytest.raises(UnknownName, match="no layer of a 'a3'"):
-        blocks_of(spec(features=("a",), layers=("a3",)), world.features)
+        pooled(spec(features=("a",), layers=("a3",)), world.features)
 
 
 def test_standardised_fitted_clips_have_mean_zero_and_deviation_one():
     rng = np.random.default_rng(0)
     fitted = rng.normal(3, 2, (50, 2, 4)).astype(np.float32)
     fitted[:, 0, 0] = 7
-    standardise = Standardiser.fit(spec(normalise="standard"), [fitted])
+    standardise = Standardiser.fit([fitted])
     (done,) = standardise([fitted])
     assert done.mean(0) == pytest.approx(0, abs=1e-5)
     assert done.std(0).ravel()[1:] == pytest.approx(1, abs=1e-5) and (done[:, 0, 0] == 0).all()
@@ -56,27 +54,7 @@ def test_standardisation_never_sees_held_out_clips(world, build):
     data = gather(recipe, world.features, clips)
     (head_spec,) = recipe.specs(["a", "b"])
     folds = grouped_folds(data.groups, 3)
-    for fold, (standardise, _) in enumerate(fit(head_spec, data).members):
+    ((_, run),) = fit([head_spec], data)
+    for fold, member in enumerate(run.members):
         inside = world.features["a"].raw[data.rows[folds != fold]]
-        assert standardise.means[0] == pytest.approx(inside.mean(0, dtype=np.float64), abs=1e-6)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(0, 9).map(str), min_size=2, max_size=60), st.integers(2, 6))
-def test_folds_cover_all_clips_and_split_no_group(groups, folds):
-    if len(set(groups)) < 2:
-        return
-    number = grouped_folds(groups, folds)
-    assert len(number) == len(groups) and set(number) == set(range(min(folds, len(set(groups)))))
-    assert len(set(zip(groups, number, strict=True))) == len(set(groups))
-    assert (number == grouped_folds(groups, folds)).all()
-
-
-def test_folds_of_single_clips_are_balanced():
-    sizes = np.bincount(grouped_folds([str(i) for i in range(103)], 5))
-    assert sizes.max() - sizes.min() <= 1
-
-
-def test_one_group_is_a_sentence():
-    with pytest.raises(UsageError, match="belong to one group"):
-        grouped_folds(["a"] * 9, 5)
+        assert member.standardise.means[0] == pytest.approx(inside.mean(0, dtype=np.float64), abs=1e-6)

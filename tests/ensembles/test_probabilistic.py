@@ -179,5 +179,5 @@ def test_predicted_uncertainty_follows_the_noise_and_comes_back_from_the_state(m
     assert again.predict([x]).tobytes() == head.predict([x]).tobytes()
     assert again.covariance([x]).tobytes() == covariance.tobytes()
     assert again.covariance([x[:0]]).shape == (0, 2, 2) and again.deviations([x[:0]]).shape == (0, 2)
-    monkeypatch.setattr("mmmos.ensembles.heads.probabilistic.ROWS", 256)
+    monkeypatch.setattr("mmmos.ensembles.heads.neural.ROWS", 256)
     assert again.covariance([x]) == pytest.approx(covariance, abs=1e-5)

@@ -186,6 +186,24 @@ def test_products_have_the_bits_that_they_have_alone(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("copies", [(), (2,), (3,)])
+def test_mixed_layers_have_the_bits_that_they_have_alone(copies, dtype):
+    for clips, layers, dim in [(27, 25, 13), (2, 25, 65), (13, 13, 33), (1, 25, 65), (7, 3, 65)]:
+        block = noise(5, clips, layers, dim, dtype=dtype)
+        together = LayerMix([(layers, dim)], True, 5, copies).to(dtype)
+        together.weights[0].data = noise(5, *copies, layers, seed=1, dtype=dtype)
+        output = together([block])
+        output.backward(weight := noise(*output.shape, seed=2, dtype=dtype))
+        for head in range(5):
+            alone = LayerMix([(layers, dim)], True, 1, copies).to(dtype)
+            alone.weights[0].data = together.weights[0].data[head : head + 1].clone()
+            one = alone([block[head : head + 1].clone()])
+            one.backward(weight[head : head + 1].clone())
+            assert torch.equal(one[0], output[head])
+            assert torch.equal(alone.weights[0].grad[0], together.weights[0].grad[head])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("function", [nn.functional.gelu, nn.functional.silu, nn.functional.softplus, torch.sigmoid])
 def test_activations_have_the_bits_that_they_have_alone(function, dtype):
     for shape in [(5, 3), (13, 33), (6, 1), (32, 64)]:
@@ -247,6 +265,18 @@ def test_a_head_has_the_same_bits_in_a_stack_of_any_size(kind, options, dtype):
                 place = seeds.index(4)
                 differ = [name for name in alone if not torch.equal(alone[name][0], stacked[name][place])]
                 assert not differ, (clips, axes, weighted, seeds)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("kind", "options"), HEADS)
+def test_shapes_are_the_same_on_other_devices(kind, options, weighted):
+    head = kind(options=options, weighted=weighted)
+    head.domains = 3
+    module, block = head.build([(3, 5)], 2, draws(0, 1)), noise(2, 7, 3, 5, dtype=torch.float32)
+    here = module(Batch([block]))
+    there = module.to("meta")(Batch([block.to("meta")]))
+    assert [x if x is None else x.shape for x in there] == [x if x is None else x.shape for x in here]
+    assert there.outputs.device.type == "meta"
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------

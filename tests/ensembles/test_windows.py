@@ -72,7 +72,7 @@ def test_a_clip_s_score_is_the_mean_of_its_windows_by_seconds(build, long_world,
     blocks = [array.raw for array in windows.arrays]
     if head == "ridge":
         blocks = [block / np.linalg.norm(block, axis=-1, keepdims=True) for block in blocks]
-    scores = [member.predict(standardise(blocks)).T @ windows.share for standardise, member in run.members]
+    scores = [each.head.predict(each.standardise(blocks)).T @ windows.share for each in run.members]
     wanted = run.calibration(np.mean(scores, axis=0)[None] * run.scale[1] + run.scale[0])
     assert run.predict(one) == pytest.approx(wanted, abs=1e-4)
 

@@ -1,23 +1,29 @@
 """Adam over a stack: each head with its own rate, decay and clipping; gradients are allocated once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from mmmos.ensembles.heads.neural import TrainingOptions
 from mmmos.ensembles.heads.stack import Affine
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Heads from ``first`` up to ``end`` that share a rate and a decay."""
+class _Span(NamedTuple):
+    """Heads from ``first`` up to ``end`` that share a rate and a decay, with their parts of the parameters, gradients
+    and moments.
+    """
 
     first: int
     end: int
-    lr: float
-    weight_decay: float
+    options: TrainingOptions
+    parameters: list[Tensor]
+    grads: list[Tensor]
+    means: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
 
 
 class Adam:
@@ -28,75 +34,86 @@ class Adam:
     """
 
     def __init__(self, module: nn.Module, options: Sequence[TrainingOptions], stacked: bool) -> None:
-        self._module, self._options, self._stacked = module, list(options), stacked
-        overwritten = {id(p) for part in module.modules() if isinstance(part, Affine) for p in part.parameters()}
+        self._options, self._stacked = list(options), stacked
         self._parameters = list(module.parameters())
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
-        self._added = [p.grad for p in self._parameters if id(p) not in overwritten and p.grad is not None]
-        self._separate = not stacked or self._parameters[0].device.type == "cpu"
-        self._spans = _spans(self._options, self._separate)
-        self._views = [[self._view(parameter, span) for parameter in self._parameters] for span in self._spans]
-        groups = [
-            {"params": views, "lr": span.lr, "weight_decay": span.weight_decay}
-            for span, views in zip(self._spans, self._views, strict=True)
-        ]
-        self._adam = torch.optim.Adam(groups, fused=True)
+        self._grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        overwritten = {id(each) for part in module.modules() if isinstance(part, Affine) for each in part.parameters()}
+        pairs = zip(self._parameters, self._grads, strict=True)
+        self._added = [grad for parameter, grad in pairs if id(parameter) not in overwritten]
+        self._means = [torch.zeros_like(grad) for grad in self._grads]
+        self._squares = [torch.zeros_like(grad) for grad in self._grads]
+        self._separate = not stacked or self._grads[0].device.type == "cpu"
         self._clips = any(each.clip for each in options)
+        self._spans = self._cut(0.0)
 
-    def _view(self, parameter: nn.Parameter, span: _Span) -> Tensor:
-        """The part of a parameter that belongs to some heads, with the same part of its gradient."""
-        whole, grad = parameter.detach(), parameter.grad
-        assert grad is not None
-        view = whole[span.first : span.end] if self._stacked else whole
-        view.grad = grad[span.first : span.end] if self._stacked else grad
-        return view
+    def _cut(self, steps: float) -> list[_Span]:
+        """Neighbours of the same rate and decay, or every head by itself, after some steps."""
+        ends = [0]
+        for number, (one, other) in enumerate(zip(self._options[:-1], self._options[1:], strict=True), start=1):
+            if self._separate or (one.lr, one.weight_decay) != (other.lr, other.weight_decay):
+                ends.append(number)
+        return [self._span(*pair, steps) for pair in zip(ends, [*ends[1:], len(self._options)], strict=True)]
+
+    def _span(self, first: int, end: int, steps: float) -> _Span:
+        def part(tensors: Sequence[Tensor]) -> list[Tensor]:
+            return [each.detach()[first:end] if self._stacked else each.detach() for each in tensors]
+
+        return _Span(
+            first,
+            end,
+            self._options[first],
+            part(self._parameters),
+            part(self._grads),
+            part(self._means),
+            part(self._squares),
+            [torch.full((), steps, device=grad.device) for grad in self._grads],
+        )
 
     def zero(self) -> None:
         """Clear the gradients that the backward pass adds to."""
         for grad in self._added:
             grad.zero_()
 
+    @torch.no_grad()
     def step(self) -> None:
         """Clip every head's gradient to its norm and update."""
-        if self._clips and self._separate:
-            for views, options in zip(self._views, self._options, strict=True):
-                if options.clip:
-                    nn.utils.clip_grad_norm_(views, options.clip)
-        elif self._clips:
-            self._clip_together()
-        self._adam.step()
+        if self._clips:
+            for span in self._spans:
+                self._clip(span)
+        for span in self._spans:
+            adam(
+                span.parameters,
+                span.grads,
+                span.means,
+                span.squares,
+                [],
+                span.steps,
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=span.options.lr,
+                weight_decay=span.options.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
 
-    def _clip_together(self) -> None:
-        """As ``clip_grad_norm_`` for each head of a stack."""
-        grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norms = torch.stack([grad.flatten(1).square().sum(1) for grad in grads]).sum(0).sqrt()
-        limits = torch.tensor([each.clip or float("inf") for each in self._options]).to(norms)
-        for grad in grads:
-            grad.mul_((limits / (norms + 1e-6)).clamp_max(1).view(-1, *[1] * (grad.dim() - 1)))
+    def _clip(self, span: _Span) -> None:
+        """As ``torch.nn.utils.clip_grad_norm_`` for each head."""
+        options = self._options[span.first : span.end]
+        whole = [grad[None] if self._separate else grad for grad in span.grads]
+        norms = torch.stack([grad.flatten(1).square().sum(1) for grad in whole]).sum(0).sqrt()
+        limits = torch.tensor([each.clip or float("inf") for each in options]).to(norms)
+        shares = (limits / (norms + 1e-6)).clamp_max(1)
+        for grad in whole:
+            grad.mul_(shares.view(-1, *[1] * (grad.dim() - 1)))
 
     def keep(self, module: nn.Module, heads: Sequence[int]) -> "Adam":
         """The same for a module that holds some of the heads, with their moments."""
         other = Adam(module, [self._options[head] for head in heads], self._stacked)
-        for span, views in zip(other._spans, other._views, strict=True):
-            kept = list(heads[span.first : span.end])
-            source = next(number for number, each in enumerate(self._spans) if each.first <= kept[0] < each.end)
-            places = [head - self._spans[source].first for head in kept]
-            for view, old in zip(views, self._views[source], strict=True):
-                state = self._adam.state[old]
-                other._adam.state[view] = {
-                    name: value[places].clone() if name != "step" else value.clone() for name, value in state.items()
-                }
+        other._means = [each[list(heads)] for each in self._means]
+        other._squares = [each[list(heads)] for each in self._squares]
+        other._spans = other._cut(float(self._spans[0].steps[0]))
         return other
-
-
-def _spans(options: Sequence[TrainingOptions], separate: bool) -> list[_Span]:
-    """Neighbours of the same rate and decay, or every head by itself."""
-    spans: list[_Span] = []
-    for number, each in enumerate(options):
-        last = spans[-1] if spans else None
-        if last and not separate and (last.lr, last.weight_decay) == (each.lr, each.weight_decay):
-            spans[-1] = _Span(last.first, number + 1, last.lr, last.weight_decay)
-        else:
-            spans.append(_Span(number, number + 1, each.lr, each.weight_decay))
-    return spans

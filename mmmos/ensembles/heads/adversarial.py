@@ -33,7 +33,7 @@ class AdversarialOptions(MLPOptions):
     weight: float = Field(0.1, ge=0)
 
 
-class Disguised(nn.Module):
+class DomainAdversarial(nn.Module):
     """A perceptron whose embedding is also read by a classifier of domains, through a reversed gradient."""
 
     def __init__(self, scorer: Perceptron, size: int, domains: int, draws: Sequence[torch.Generator]) -> None:
@@ -103,7 +103,7 @@ class Adversarial(Neural):
         given = self.options
         sizes = {"hidden": given.hidden, "depth": given.depth, "dropout": given.dropout}
         scorer = Perceptron(shapes, self.weighted, self.outputs(axes), draws, **sizes)
-        return Disguised(scorer, given.hidden, self.domains, draws)
+        return DomainAdversarial(scorer, given.hidden, self.domains, draws)
 
     def objective(
         self, output: Output, targets: Tensor, side: Mapping[str, Tensor], constants: Mapping[str, Tensor]

@@ -56,9 +56,10 @@ def cell_means(values: Array, windows: Rows, cells: Rows) -> Array:
     count = np.repeat(cells, cells)
     cell = np.arange(len(count)) - np.repeat(np.cumsum(cells) - cells, cells)
     begin, end = first + cell * frames // count, first - (-(cell + 1) * frames // count)
-    # Sums of the stretches between all bounds; every other one is a cell, the last ends with the values.
+    # Sums of the stretches between all bounds; every other one is a cell, the last ends with the values. A bound is no
+    # place behind the values.
     if end[:-1].max(initial=0) == len(values):
-        values = np.concatenate([values, values[-1:]])
+        values = np.concatenate([values, np.zeros_like(values[:1])])
     sums = np.add.reduceat(values, np.stack([begin, end], axis=1).ravel()[:-1], axis=0)[::2]
     sums /= (end - begin).reshape(-1, *[1] * (values.ndim - 1))
     return sums

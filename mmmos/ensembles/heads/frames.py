@@ -1,5 +1,6 @@
 """What a head sees that reads frames: those of some clips, read from the store when they are asked for."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -96,8 +97,8 @@ class Frames:
         for clip in clips:
             for number, block in enumerate(self.read(int(clip))):
                 block -= origin[number]
-                sums[number] += block.sum(axis=0)
-                squares[number] += np.square(block, out=block).sum(axis=0)
+                sums[number] += block.sum(axis=0, dtype=np.float64)
+                squares[number] += np.square(block, out=block).sum(axis=0, dtype=np.float64)
             count += len(block)
         means = [o + s / count for o, s in zip(origin, sums, strict=True)]
         scales = [np.sqrt(np.maximum(q / count - (s / count) ** 2, 0)) for q, s in zip(squares, sums, strict=True)]
@@ -135,8 +136,8 @@ class Frames:
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     """A tensor on the memory of an array, which may be a read-only file: it is never written to."""
-    import warnings
-
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -57,12 +57,16 @@ class Pooled:
         blocks = [block[rows] for block in self.blocks]
         return Pooled(blocks) if self.first is None else Pooled(blocks, _offsets(clip, len(clips)), share)
 
+    def clip_means(self) -> Blocks:
+        """The vectors of the clips themselves: blocks (clips, layers, dim)."""
+        return [self.means(block) for block in self.blocks]
+
     def means(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values (rows, …) to the means of each clip (clips, …), by share."""
-        _, clip, share = self.windows(np.arange(len(self)))
-        result = np.zeros((len(self), *values.shape[1:]), values.dtype)
-        np.add.at(result, clip, values * share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype))
-        return result
+        if self.first is None or self.share is None or not len(self):
+            return values
+        shares = self.share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
+        return np.add.reduceat(values * shares, self.first[:-1], axis=0)
 
 
 def _offsets(clip: Rows, clips: int) -> Rows:

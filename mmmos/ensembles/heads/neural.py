@@ -1,7 +1,7 @@
 """Heads trained by gradient descent: what they have in common, and what the engine asks of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -109,8 +109,10 @@ class Neural(ABC):
         """Columns of the clips' table that ``side`` reads."""
         return ()
 
-    def side(self, clips: pd.DataFrame, blocks: Blocks) -> dict[str, Array]:
-        """What the objective needs beside scores, (clips, …) each, from the training clips and their pooled vectors."""
+    def side(self, clips: pd.DataFrame, blocks: Blocks) -> dict[str, NDArray[Any]]:
+        """What the objective needs beside scores, (clips, …) each, from the table of the training clips and their
+        pooled vectors (none for a head that reads frames). It is called before ``build``.
+        """
         return {}
 
     def objective(
@@ -122,13 +124,15 @@ class Neural(ABC):
     @torch.inference_mode()
     def predict(self, inputs: Blocks) -> Array:
         """Standardised predictions (clips, axes) float32."""
+        parts = [self.criterion().scores(outputs, self.constants) for outputs in self.outputs_of(inputs)]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.axes), np.float32)
+
+    def outputs_of(self, inputs: Blocks) -> Iterator[Tensor]:
+        """What the module gives for the clips (some clips, numbers), piece by piece."""
         module = self.module()
-        parts = []
         for first in range(0, len(inputs[0]), ROWS):
             blocks = [torch.from_numpy(np.ascontiguousarray(block[first : first + ROWS])) for block in inputs]
-            output: Output = module(Batch([block[None] for block in blocks]))
-            parts.append(self.criterion().scores(output.outputs[0], self.constants))
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.axes), np.float32)
+            yield module(Batch([block[None] for block in blocks])).outputs[0]
 
     def module(self) -> nn.Module:
         """The trained module of this head."""

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 
 from mmmos.axes import AXES
 from mmmos.ensembles.heads import Array, Blocks
-from mmmos.ensembles.heads.neural import ROWS, Batch, Neural, Output
+from mmmos.ensembles.heads.neural import Neural, Output
 from mmmos.ensembles.heads.pooled import MLPOptions, Perceptron
 from mmmos.ensembles.losses import Loss
 
@@ -93,11 +93,8 @@ class Gaussian(Neural):
     @torch.inference_mode()
     def covariance(self, inputs: Blocks) -> Array:
         """Standardised covariances (clips, axes, axes) float32 of the errors of ``predict``."""
-        module, parts = self.module(), []
-        for first in range(0, len(inputs[0]), ROWS):
-            blocks = [torch.from_numpy(np.ascontiguousarray(block[first : first + ROWS])) for block in inputs]
-            lower = factor(module(Batch([block[None] for block in blocks])).outputs[0])
-            parts.append(lower @ lower.mT)
+        factors = map(factor, self.outputs_of(inputs))
+        parts = [lower @ lower.mT for lower in factors]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.axes, self.axes), np.float32)
 
     def deviations(self, inputs: Blocks) -> Array:

@@ -10,22 +10,22 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def drawn(module: Module, bound: float, draw: torch.Generator) -> Module:
-    """A module with all parameters uniform in [−bound, bound), from the generator alone."""
+    """A module from the device "meta", its parameters uniform in [−bound, bound), from the generator alone."""
+    module = module.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.uniform_(-bound, bound, generator=draw)
     return module
 
 
-def linear(inputs: int, outputs: int, draw: torch.Generator) -> nn.Linear:
+def linear(inputs: int, outputs: int, draw: torch.Generator, bias: bool = True) -> nn.Linear:
     """``nn.Linear`` with parameters as it draws them."""
-    return drawn(nn.utils.skip_init(nn.Linear, inputs, outputs), 1 / math.sqrt(max(inputs, 1)), draw)
+    return drawn(nn.Linear(inputs, outputs, bias, device="meta"), 1 / math.sqrt(max(inputs, 1)), draw)
 
 
 def lstm(inputs: int, hidden: int, draw: torch.Generator) -> nn.LSTM:
     """``nn.LSTM`` of one layer and one direction with parameters as it draws them."""
-    layer = nn.utils.skip_init(nn.LSTM, inputs, hidden, batch_first=True)
-    return drawn(layer, 1 / math.sqrt(hidden), draw)
+    return drawn(nn.LSTM(inputs, hidden, batch_first=True, device="meta"), 1 / math.sqrt(hidden), draw)
 
 
 class BiLSTM(nn.Module):

@@ -88,7 +88,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.frontend, self.dropout = frontend, options.dropout
         self.look = linear(options.width, options.attention, draw)
-        self.query = linear(options.attention, options.queries, draw)
+        self.query = linear(options.attention, options.queries, draw, bias=False)
         self.hidden = linear(2 * options.queries * options.width, options.hidden, draw)
         self.last = linear(options.hidden, outputs, draw)
 
@@ -152,8 +152,7 @@ class _Axis(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         query, key, value = self.inner(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = valid[:, None, None].expand(-1, -1, x.shape[1], -1)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=valid[:, None, None])
         numbers: Tensor = self.score(self.outer(seen.transpose(1, 2).flatten(2)))[..., 0]
         return numbers
 

@@ -79,9 +79,8 @@ def products(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _parts(x: Tensor) -> list[Tensor]:
-    """The parts of x (stack, …), on a CPU each at the beginning of a cache line."""
-    aligned = x.device.type != "cpu"
-    return [part if aligned or part.data_ptr() % CACHE_LINE == 0 else part.clone() for part in x.unbind()]
+    """The parts of x (stack, …), each at the beginning of a cache line."""
+    return [part.clone() if part.data_ptr() % CACHE_LINE else part for part in x.unbind()]
 
 
 class LayerNorm(nn.Module):
@@ -135,13 +134,14 @@ class LayerMix(nn.Module):
     def _sums(self, block: Tensor, weight: Tensor) -> Tensor:
         """(heads, B, layers, dim) with weights (heads, *copies, layers) to (heads, *copies, B, dim)."""
         shares = weight.softmax(-1).view(len(weight), -1, weight.shape[-1])
-        sums: Tensor = _LayerSums.apply(block, shares)
+        on_cpu = block.device.type == "cpu"
+        sums: Tensor = _LayerSums.apply(block, shares) if on_cpu else torch.matmul(shares[:, None], block)
         sums = sums.transpose(1, 2).reshape(*weight.shape[:-1], block.shape[1], block.shape[3])
         return nn.functional.normalize(sums, dim=-1) if self.unit else sums
 
 
 class _LayerSums(torch.autograd.Function):
-    """Sums (heads, B, sums, dim) of the layers of blocks (heads, B, layers, dim) by shares (heads, sums, layers)."""
+    """shares (heads, sums, layers) times blocks (heads, B, layers, dim), each head with the bits that it has alone."""
 
     @staticmethod
     def forward(ctx: Any, block: Tensor, shares: Tensor) -> Tensor:

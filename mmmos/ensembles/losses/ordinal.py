@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, softplus
+from torch.nn.functional import kl_div, logsigmoid
 
 from mmmos.ensembles.losses.base import Array, Loss
 
@@ -41,22 +41,21 @@ def coral(outputs: Tensor, y: Tensor, thresholds: Tensor) -> Tensor:
     each MOS. Half a point is our choice, and n, the number of thresholds below the training mean, with which a head
     begins near the mean. Range (0, ∞); the score at the optimum is y rounded to half a point.
     """
-    above = (y.unsqueeze(-1) > thresholds.unsqueeze(-2)).to(outputs.dtype)
-    terms = binary_cross_entropy_with_logits(_falling(outputs, thresholds), above, reduction="none")
-    return terms.sum(-1).mean(-1)
+    logits, above = _falling(outputs, thresholds), y.unsqueeze(-1) > thresholds.unsqueeze(-2)
+    return -torch.where(above, logsigmoid(logits), logsigmoid(-logits)).sum(-1).mean(-1)
 
 
 def thresholds_passed(outputs: Tensor, thresholds: Tensor) -> Tensor:
     """Half a point for each threshold times the probability to be above it, standardised."""
     step = thresholds[..., 1] - thresholds[..., 0]
     start = thresholds[..., 0] - step / 2
-    return start.unsqueeze(-1) + step.unsqueeze(-1) * _falling(outputs, thresholds).sigmoid().sum(-1)
+    return start.unsqueeze(-1) + step.unsqueeze(-1) * logsigmoid(_falling(outputs, thresholds)).exp().sum(-1)
 
 
 def _falling(outputs: Tensor, thresholds: Tensor) -> Tensor:
     """Logits of being above each threshold."""
     below = (thresholds < 0).sum(-1).to(outputs.dtype)[..., None, None]
-    return torch.cat([outputs[..., :1] + below * math.log(2), -softplus(outputs[..., 1:])], -1).cumsum(-1)
+    return torch.cat([outputs[..., :1] + below * math.log(2), logsigmoid(-outputs[..., 1:])], -1).cumsum(-1)
 
 
 def _standardised(points: Array, scale: Array) -> Array:

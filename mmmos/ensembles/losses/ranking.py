@@ -1,7 +1,7 @@
 """Losses on ranks. Experimental: no published system of the field is known to train with them."""
 
-import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from mmmos.ensembles.losses.agreement import correlation
 from mmmos.ensembles.losses.base import Loss, pairs
@@ -14,7 +14,7 @@ def soft_spearman(p: Tensor, y: Tensor, temperature: float = 0.5) -> Tensor:
     is 1 − SRCC. Its optimum, 0, is at evenly spaced soft ranks in the right order, whatever their spread.
     ``temperature``: in standard deviations of the scores, 0.001 at least; ours.
     """
-    ranks = torch.sigmoid(pairs(p) / max(temperature, 1e-3)).mean(-1)
+    ranks = logsigmoid(pairs(p) / max(temperature, 1e-3)).exp().mean(-1)
     return 1 - correlation(ranks, pairs(y).sign().mean(-1))
 
 

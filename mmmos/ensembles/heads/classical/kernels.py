@@ -107,7 +107,10 @@ class SVR(_Kernel):
         dual = np.zeros((len(x), y.shape[1]))
         intercept = np.zeros(y.shape[1])
         for column in range(y.shape[1]):
-            machine = Machine(C=self.options.C, epsilon=self.options.epsilon, gamma=gamma).fit(x, y[:, column])
+            machine = Machine(C=self.options.C, epsilon=self.options.epsilon, gamma=gamma)
+            # Else it draws a number that it does not use from the process.
+            machine.random_state = self.seed
+            machine.fit(x, y[:, column])
             dual[machine.support_, column] = machine.dual_coef_[0]
             intercept[column] = machine.intercept_[0]
         used = dual.any(axis=1)
@@ -115,16 +118,16 @@ class SVR(_Kernel):
         return {"support": support, "dual": dual[used], "intercept": intercept, "gamma": np.array(gamma)}
 
 
-class NearestNeighboursOptions(Recipe):
+class KNNOptions(Recipe):
     """``neighbours``: their number k, all clips where there are fewer."""
 
     neighbours: int = Field(15, ge=1)
 
 
-class NearestNeighbours(Classical):
+class KNN(Classical):
     """Mean targets of the k nearest training clips; clips as far as the k-th share what it would count."""
 
-    Options = NearestNeighboursOptions
+    Options = KNNOptions
 
     def _fit(self, x: Matrix, y: Matrix) -> State:
         return {"clips": x.astype(np.float32), "targets": y.astype(np.float32)}

@@ -1,5 +1,7 @@
 """Linear models: coefficients and an intercept for each axis."""
 
+import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,9 @@ from mmmos.ensembles.heads.classical.base import Classical, Matrix, State
 from mmmos.errors import UnknownName
 from mmmos.recipe import Recipe
 
-# Estimators of scikit-learn whose predictions are linear, by the module that holds them.
+# Estimators of scikit-learn whose predictions are linear, by the module that holds them; ARDRegression and
+# TheilSenRegressor are left out, since thousands of features take them minutes to hours.
 ESTIMATORS = {
-    "ARDRegression": "linear_model",
     "BayesianRidge": "linear_model",
     "ElasticNet": "linear_model",
     "ElasticNetCV": "linear_model",
@@ -26,12 +28,23 @@ ESTIMATORS = {
     "PLSRegression": "cross_decomposition",
     "QuantileRegressor": "linear_model",
     "SGDRegressor": "linear_model",
-    "TheilSenRegressor": "linear_model",
 }
 # Those that fit all axes together; the others fit one after another.
 JOINT = frozenset({"MultiTaskElasticNet", "MultiTaskLasso", "PLSRegression"})
 # Parameters that change how it is computed, or that the head sets.
-RESERVED = frozenset({"copy", "copy_X", "n_jobs", "random_state", "verbose", "warm_start"})
+RESERVED = frozenset(
+    {
+        "compute_score",
+        "copy",
+        "copy_X",
+        "n_jobs",
+        "precompute",
+        "random_state",
+        "solver_options",
+        "verbose",
+        "warm_start",
+    }
+)
 
 
 class _Linear(Classical):
@@ -63,14 +76,14 @@ class Ridge(_Linear):
         return {"coefficients": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
 
 
-class LinearModelOptions(Recipe):
-    """``estimator``: a linear regressor of scikit-learn; ``parameters``: those of its parameters that are numbers.
+class SklearnLinearOptions(Recipe):
+    """``estimator``: a linear regressor of scikit-learn; ``parameters``: its own, numbers and truth values.
 
-    The estimators whose names end in CV choose their penalty by folds that know no groups.
+    An estimator whose name ends in CV chooses its penalty by folds that know no groups.
     """
 
-    estimator: str = "BayesianRidge"
-    parameters: dict[str, bool | int | float] = Field(default_factory=dict)
+    estimator: str = "LinearSVR"
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("estimator")
     @classmethod
@@ -83,23 +96,25 @@ class LinearModelOptions(Recipe):
     @classmethod
     def _accepted(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         estimator = info.data.get("estimator")
-        known = _parameters(estimator) if estimator and parameters else parameters
-        for name in parameters:
+        known = _parameters(estimator) if estimator and parameters else []
+        for name, value in parameters.items() if known else ():
             if name not in known:
                 raise ValueError(str(UnknownName(f"parameter of {estimator}", name, known)))
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name} of {estimator} is a finite number, true or false; got {value!r}")
         return parameters
 
 
-class LinearModel(_Linear):
+class SklearnLinear(_Linear):
     """Any linear regressor of scikit-learn. An axis with constant targets is predicted by that constant."""
 
-    Options = LinearModelOptions
+    Options = SklearnLinearOptions
 
     def _fit(self, x: Matrix, y: Matrix) -> State:
         coefficients, intercept = np.zeros((y.shape[1], x.shape[1])), y.mean(axis=0)
-        varied = np.flatnonzero(np.ptp(y, axis=0)) if np.ptp(x, axis=0).any() else np.array([], dtype=int)
-        parts = varied[None, :] if self.options.estimator in JOINT else varied[:, None]
-        for axes in parts[:, : len(varied)]:
+        varied = np.flatnonzero(np.ptp(y, axis=0) * np.ptp(x, axis=0).any())
+        together = max(len(varied), 1) if self.options.estimator in JOINT else 1
+        for axes in varied.reshape(-1, together):
             coefficients[axes], intercept[axes] = self._fit_axes(x, y[:, axes])
         return {"coefficients": coefficients, "intercept": intercept}
 
@@ -116,8 +131,6 @@ class LinearModel(_Linear):
 
 def _estimator(name: str) -> Any:
     """An estimator of scikit-learn with its usual parameters."""
-    from importlib import import_module
-
     return getattr(import_module(f"sklearn.{ESTIMATORS[name]}"), name)()
 
 

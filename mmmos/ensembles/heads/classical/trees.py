@@ -114,7 +114,7 @@ class GradientBoosting(_Trees):
     def _fit(self, x: Matrix, y: Matrix) -> State:
         from sklearn.ensemble import GradientBoostingRegressor
 
-        options, mean = self.options, y.mean(axis=0)
+        options = self.options
         trees, values = [], []
         for axis in range(y.shape[1]):
             model = GradientBoostingRegressor(
@@ -124,10 +124,9 @@ class GradientBoosting(_Trees):
                 min_samples_leaf=options.leaf,
                 max_features=options.features,
                 subsample=options.sample,
-                init="zero",
                 random_state=self.seed,
-            ).fit(x.astype(np.float32), y[:, axis] - mean[axis])
+            ).fit(x.astype(np.float32), y[:, axis])
             for tree in (each.tree_ for each in model.estimators_[:, 0]):
                 trees.append(tree)
                 values.append(options.lr * tree.value[:, 0] * np.eye(y.shape[1])[axis])
-        return _joined(trees, values, mean)
+        return _joined(trees, values, y.mean(axis=0))
