@@ -63,7 +63,7 @@ class Data:
             parts["held_out_targets"] = self.held_out_targets.tolist()
         columns = heads.columns(spec)
         if columns:
-            parts["about"] = self.about[list(columns)].astype(str).to_numpy().tolist()
+            parts["about"] = self.about[list(columns)].map(str).to_numpy().tolist()
         return key_of(parts)
 
 

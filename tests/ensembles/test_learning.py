@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmmos import registry
+from mmmos.axes import AXES
 from mmmos.ensembles import runs
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.losses import loss
@@ -74,6 +75,42 @@ def test_a_set_that_is_trained_on_without_folds_is_not_selected_on(build, world,
     pool = train(recipe, world.features, world.clips, folder=tmp_path)
     with pytest.raises(UnknownName, match="no labelled set 'pam'"):
         select(pool, "best", on="pam")
+
+
+def test_heads_learn_from_what_else_is_known_of_clips(build, world, tmp_path):
+    rng = np.random.default_rng(0)
+    ratings = {
+        f"{axis}_ratings": [tuple(rng.integers(0, 11, 10).astype(float)) for _ in range(len(world.clips))]
+        for axis in AXES
+    }
+    clips = world.clips.assign(domain=rng.choice(["speech", "music"], len(world.clips)), **ratings)
+    options = {"lr": 0.02, "hidden": 16, "epochs": 25}
+    grid = [
+        {"head": "gaussian", "options": options},
+        {"head": "adversarial", "options": options | {"domains": ["domain", "kmeans", "random"], "clusters": 3}},
+        {
+            "head": "adversarial",
+            "loss": ["ccc", "triplet"],
+            "samples": "clips",
+            "options": options | {"domains": "domain"},
+        },
+    ]
+    pool = train(build.recipe(*grid), world.features, clips, folder=tmp_path)
+    assert len(pool) == 6 and pool.measure("dev").mean(1).min() > 0.5
+    other = train(
+        build.recipe(*grid), world.features, clips.assign(domain=clips["domain"].to_numpy()[::-1]), folder=tmp_path
+    )
+    assert not set(other.keys) & set(pool.keys)
+    ratings = {f"{axis}_ratings": [tuple(float(each) for each in range(10))] * len(clips) for axis in AXES}
+    again = train(build.recipe(*grid), world.features, clips.assign(**ratings), folder=tmp_path)
+    assert [one == other for one, other in zip(again.keys, pool.keys, strict=True)] == [False] + 5 * [True]
+
+
+def test_a_head_that_lacks_what_it_learns_from_costs_itself_alone(build, world, tmp_path, caplog):
+    grid = [{"head": ["mlp", "adversarial"], "options": {"epochs": 2}}]
+    grid.append({"head": "adversarial", "options": {"epochs": 2, "domains": "domain"}})
+    pool = train(build.recipe(*grid), world.features, world.clips, folder=tmp_path)
+    assert len(pool) == 2 and "two domains at least" in caplog.text
 
 
 PLUGIN = """

@@ -215,8 +215,8 @@ def _of(output: Output, heads: list[int]) -> Output:
     """The output of some heads."""
     if len(heads) == len(output.outputs):
         return output
-    embedding, domain = (None if each is None else each[heads] for each in output[1:])
-    return Output(output.outputs[heads], embedding, domain)
+    rest = [None if each is None else each[heads] for each in output[1:]]
+    return Output(output.outputs[heads], *rest)
 
 
 def _in_pieces(criterion: Loss, outputs: Tensor, truth: Tensor, constants: Mapping[str, Tensor]) -> Tensor:

@@ -64,8 +64,8 @@ class Adversarial(Neural):
     """A multilayer perceptron that minimises loss + weight × cross entropy of a classifier of domains, where the layers
     that classifier and scores share receive the negative gradient of the cross entropy.
 
-    ``side`` comes before ``build``: it finds the ``domains``, whose number shapes the classifier. The classifier is
-    stored with the head.
+    ``side`` finds the ``domains``, whose number shapes the classifier; without it, there are ``clusters``. The
+    classifier is stored with the head.
     """
 
     Options = AdversarialOptions
@@ -99,11 +99,10 @@ class Adversarial(Neural):
 
     def build(self, shapes: Sequence[tuple[int, int]], axes: int, draws: Sequence[torch.Generator]) -> nn.Module:
         """See ``Neural.build``."""
-        assert self.domains, "side comes before build"
         given = self.options
         sizes = {"hidden": given.hidden, "depth": given.depth, "dropout": given.dropout}
         scorer = Perceptron(shapes, self.weighted, self.outputs(axes), draws, **sizes)
-        return DomainAdversarial(scorer, given.hidden, self.domains, draws)
+        return DomainAdversarial(scorer, given.hidden, self.domains or given.clusters, draws)
 
     def objective(
         self, output: Output, targets: Tensor, side: Mapping[str, Tensor], constants: Mapping[str, Tensor]

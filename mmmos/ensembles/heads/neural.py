@@ -48,12 +48,14 @@ class Batch(NamedTuple):
 
 class Output(NamedTuple):
     """What a module gives: ``outputs`` (heads, B, numbers that the loss asks for); where the head has them, the
-    ``embedding`` (heads, B, dim) for losses on it, and ``domain`` (heads, B, domains), logits of an adversary.
+    ``embedding`` (heads, B, dim) for losses on it, ``domain`` (heads, B, domains), logits of an adversary, and
+    ``spread`` (heads, B, axes), the variance of a clip's frame scores.
     """
 
     outputs: Tensor
     embedding: Tensor | None = None
     domain: Tensor | None = None
+    spread: Tensor | None = None
 
 
 class Neural(ABC):

@@ -157,12 +157,6 @@ class _Axis(nn.Module):
         return numbers
 
 
-class FrameOutput(Output):
-    """An output with ``spread`` (1, B, axes): the variance of each clip's frame scores."""
-
-    spread: Tensor
-
-
 class _AESA(nn.Module):
     """Frame scores, and an embedding of each frame, of which clips get the means over time."""
 
@@ -186,9 +180,8 @@ class _AESA(nn.Module):
         lengths = lengths_of(batch)
         scores, x = self.frames(batch)
         mean = time_mean(scores, lengths)
-        output = FrameOutput(mean[None], time_mean(x, lengths)[None])
-        output.spread = time_mean((scores - mean[:, None]).square(), lengths)[None]
-        return output
+        spread = time_mean((scores - mean[:, None]).square(), lengths)[None]
+        return Output(mean[None], time_mean(x, lengths)[None], spread=spread)
 
 
 class AESA(OverTime):
@@ -234,9 +227,8 @@ class AESA(OverTime):
         A clip's frames have the error (mean − y)² + variance, so that clips of any length count alike.
         """
         total = super().objective(output, targets, side, constants)
-        if not self.options.frame_weight:
+        if not self.options.frame_weight or output.spread is None:
             return total
-        assert isinstance(output, FrameOutput)
         errors = (output.outputs - targets).square() + output.spread
         return total + self.options.frame_weight * errors.mean((1, 2))
 
