@@ -32,7 +32,7 @@ def train(
     jobs
         Processes; 0: one for each core when it takes long.
     device
-        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1.
+        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
     exact
         On a GPU, train each head alone, so that its bits do not depend on the others.
     """
@@ -83,7 +83,7 @@ def tune(
     jobs
         Processes; 0: one for each core when it takes long.
     device
-        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1.
+        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
     """
     from mmmos import pipeline
 

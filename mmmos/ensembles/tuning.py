@@ -39,7 +39,7 @@ BATCH, TRIES = 8, 20
 class Trial:
     """A proposed head as a table of its own, with the seeds of the table it is from.
 
-    ``quality``: mean over seeds and axes, NaN where one could not be trained; ``runs``: keys.
+    ``quality``: mean over seeds and axes, an MSE negated, NaN where a seed could not be trained; ``runs``: keys.
     """
 
     table: GridEntry
@@ -58,8 +58,8 @@ class Tuned:
     measure: str
 
     def table(self) -> pd.DataFrame:
-        """A row for each trial."""
-        rows = [(each.name, each.quality) for each in self.trials]
+        """A row for each trial: its name and what was measured."""
+        rows = [(each.name, _measured(each, self.measure)) for each in self.trials]
         return pd.DataFrame(rows, columns=["name", self.measure])
 
 
@@ -111,7 +111,7 @@ def tune(
     tuned, measure = folder / f"{name}-tuned", f"{on}_{metric}"
     _share([key for trial in kept for key in trial.runs], folder / name, tuned)
     head = f"The {len(kept)} best of {len(found)} heads that mmmos ensembles tune tried of {name}, by {measure}."
-    return Tuned(write_atomic(f"{tuned}.toml", _text(recipe, kept, head)), found, len(kept), measure)
+    return Tuned(write_atomic(f"{tuned}.toml", _text(recipe, kept, measure, head)), found, len(kept), measure)
 
 
 def _check(recipe: EnsembleRecipe, clips: pd.DataFrame, on: str, metric: str) -> None:
@@ -239,12 +239,17 @@ def _chosen(trial: Any, name: str, choices: Choices) -> Any:
     return choices[trial.suggest_categorical(name, range(len(choices))) if len(choices) > 1 else 0]
 
 
-def _text(recipe: EnsembleRecipe, kept: Sequence[Trial], head: str) -> str:
+def _measured(trial: Trial, measure: str) -> float:
+    return -trial.quality if measure.endswith("_MSE") else trial.quality
+
+
+def _text(recipe: EnsembleRecipe, kept: Sequence[Trial], measure: str, head: str) -> str:
     """The recipe (TOML) of the heads that are kept."""
     rest = recipe.model_dump(exclude={"grid", "select", "description"}, exclude_defaults=True)
     parts = [[f"# {head}", *_lines({"description": head} | rest)]]
     for trial in kept:
-        parts.append([f"[[grid]]  # {trial.quality:.4f}", *_lines(trial.table.model_dump(exclude_defaults=True))])
+        table = trial.table.model_dump(exclude_defaults=True)
+        parts.append([f"[[grid]]  # {_measured(trial, measure):.4f}", *_lines(table)])
     parts.append(["[select]", *_lines(recipe.select.model_dump(exclude_none=True, exclude_defaults=True))])
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 

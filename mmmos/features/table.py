@@ -175,7 +175,7 @@ class Features:
     def _source(self, name: str) -> Source:
         source = self[name].source
         if source is None:
-            raise UsageError(f"The features of {name} come from no store, so that their windows and frames are unknown.")
+            raise UsageError(f"The features of {name} come from no store: their windows and frames are unknown.")
         return source
 
     def digest(self, names: Sequence[str], rows: Iterable[int] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Grids become heads, mistakes become sentences, and a run's key changes with what changes its numbers alone."""
+"""A spec is frozen, and a run's key changes with what changes its numbers alone."""
 
 import numpy as np
 import pandas as pd
@@ -6,100 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from mmmos.ensembles.data import gather
-from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.ensembles.training import keyed_specs
-from mmmos.errors import RecipeError
-from mmmos.recipe import parse
 
 SETS = {"a": ("a0", "a1", "a2"), "b": ("b0",)}
-
-
-def test_lists_are_alternatives_and_all_combinations_are_meant(build):
-    recipe = build.recipe(
-        {
-            "head": ["mlp", "linear"],
-            "features": ["a", ["a", "b"]],
-            "layers": ["all", "mean"],
-            "loss": ["mse", "ccc"],
-            "seed": [0, 1, 2],
-            "options": {"lr": [0.1, 0.2], "epochs": 3},
-        }
-    )
-    specs = recipe.specs(SETS)
-    assert len(specs) == len(set(specs)) == 2 * 2 * 2 * 2 * 3 * 2
-    assert {spec.features for spec in specs} == {("a",), ("a", "b")}
-    assert {(spec.options["lr"], spec.options["epochs"]) for spec in specs} == {(0.1, 3), (0.2, 3)}
-
-
-def test_each_and_all_feature_sets(build):
-    assert [s.features for s in build.recipe({"head": "ridge", "features": "each"}).specs(SETS)] == [("a",), ("b",)]
-    assert [s.features for s in build.recipe({"head": "ridge"}).specs(SETS)] == [("a", "b")]
-
-
-def test_equal_heads_of_two_tables_are_trained_once_in_the_order_of_the_recipe(build):
-    explicit = {"head": "linear", "options": {"lr": 0.001}, "layers": "all", "loss": "mse"}
-    specs = build.recipe({"head": ["svr", "linear"]}, explicit, {"head": ["ridge", "svr"]}).specs(SETS)
-    assert [spec.head for spec in specs] == ["svr", "linear", "ridge"]
-
-
-@pytest.mark.parametrize(
-    ("table", "sentence"),
-    [
-        ({"head": "rigde"}, "no head 'rigde'. Did you mean 'ridge'?"),
-        ({"head": "mlp", "loss": "cccc"}, "no loss 'cccc'. Did you mean 'ccc'?"),
-        ({"head": "mlp", "options": {"hiden": 3}}, "unknown key 'hiden'. Did you mean 'hidden'?"),
-        ({"head": "mlp", "options": {"hidden": [8, -1]}}, "options of mlp: hidden: input should be greater"),
-        ({"head": "ridge", "features": ["aa"]}, "no feature set 'aa'. Did you mean 'a'?"),
-        ({"head": "ridge", "features": "a", "layers": [["a1", "a7"]]}, "no layer of a 'a7'. Known: a0, a1, a2, all,"),
-        ({"head": "ridge", "layers": ["lasst"]}, "no layer of a 'lasst'. Did you mean 'last'?"),
-        ({"head": "ridge", "loss": "ccc"}, "'ridge' has a criterion of its own"),
-        ({"head": "svr", "layers": "weighted"}, "'svr' learns no layer weights"),
-        ({"head": "mlp", "loss": []}, "the list of alternatives of 'loss' is empty"),
-        ({"head": "mlp", "layers": [[]]}, "the list of alternatives of 'layers' is empty"),
-    ],
-)
-def test_a_mistake_is_one_sentence_that_names_its_table(build, table, sentence):
-    with pytest.raises(RecipeError) as caught:
-        build.recipe({"head": "ridge"}, table).specs(SETS, "quick.toml")
-    (problem,) = caught.value.problems
-    assert problem.startswith("quick.toml: [[grid]] number 2: ") and sentence in problem
-
-
-def test_all_mistaken_tables_are_named_at_once(build):
-    with pytest.raises(RecipeError) as caught:
-        build.recipe({"head": "x"}, {"head": "ridge"}, {"head": "y"}).specs(SETS)
-    assert len(caught.value.problems) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('train = ["eval"]\n[[grid]]\nhead = "ridge"', "recipe:1: train: the evaluation set is never trained on"),
-        (
-            '[[grid]]\nhead = "ridge"\n[select]\non = "eval"',
-            "recipe:4: select.on: the evaluation set is never selected",
-        ),
-        ('[[grid]]\nhead = "ridge"\n[select]\non = ["dev", "eval"]', "the evaluation set is never selected on"),
-        ('[[grid]]\nhead = "ridge"\n[select]\non = []', "names no set"),
-        ('axes = ["PQ", "CX"]\n[[grid]]\nhead = "ridge"', "no axis 'CX'"),
-        ('[[grid]]\nhead = "ridge"\nlayer = "all"', "unknown key 'grid.0.layer'. Did you mean 'layers'?"),
-    ],
-)
-def test_the_recipe_itself_is_checked(text, sentence):
-    with pytest.raises(RecipeError) as caught:
-        parse(text, EnsembleRecipe)
-    assert len(caught.value.problems) == 1 and sentence.split("grid.0.")[-1] in caught.value.problems[0]
-
-
-def test_holding_out_dev_while_training_on_it_is_refused(build):
-    recipe = build.recipe({"head": "ridge", "folds": 1}, train=["train", "dev"])
-    with pytest.raises(RecipeError, match="number 1: folds = 1 holds out the set dev"):
-        recipe.specs(SETS)
-
-
-def test_axes_go_by_any_of_their_names_and_count_once(build):
-    assert build.recipe(axes=["Production_Quality", "PQ", "cu"]).axes == ["PQ", "CU"]
 
 
 def test_specs_are_frozen_and_hashable():

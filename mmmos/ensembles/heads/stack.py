@@ -127,7 +127,8 @@ class LayerMix(nn.Module):
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """See the class."""
         if not len(self.weights):
-            return torch.cat([block.flatten(2) for block in blocks], dim=2)
+            flat = [block.flatten(2) for block in blocks]
+            return flat[0] if len(flat) == 1 else torch.cat(flat, dim=2)
         sums = [self._sums(block, weight) for block, weight in zip(blocks, self.weights, strict=True)]
         return torch.cat(sums, dim=-1)
 

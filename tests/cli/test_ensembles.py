@@ -1,0 +1,87 @@
+"""``mmmos ensembles``: what is trained and tuned on the command line."""
+
+import json
+import shutil
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from mmmos.ensembles import training
+
+needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra tune")
+
+OPEN = """
+[[grid]]
+head = "ridge"
+layers = "each"
+normalise = ["unit", "standard"]
+folds = 2
+[select]
+rule = "top_k"
+on = "pam"
+k = 2
+"""
+
+
+@pytest.fixture
+def own(workspace, tmp_path, monkeypatch, command):
+    """A copy of the workspace that may be changed, with a recipe that leaves something open."""
+    folder = shutil.copytree(workspace, tmp_path / "own")
+    (folder / "ensembles" / "open.toml").write_text(OPEN)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_exact_and_device_reach_training(command, monkeypatch):
+    given = {}
+
+    def train(*arguments, real=training.train, **keywords):
+        given.update(keywords)
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr("mmmos.pipeline.train", train)
+    assert command("ensembles", "train", "light", "--exact", "--device", "cpu", "--jobs", "1")[0] == 0
+    assert (given["exact"], given["device"], given["jobs"]) == (True, "cpu", 1)
+    assert command("ensembles", "train", "light")[0] == 0
+    assert (given["exact"], given["device"]) == (False, "auto")
+
+
+@needs_optuna
+def test_what_is_tuned_is_a_recipe_like_any_other(command, own):
+    code, out, err = command("ensembles", "tune", "open", "--trials", "5", "--keep", "3", "--jobs", "1")
+    assert code == 0 and err.splitlines()[-1] == "The 3 best of 5 heads: ensembles/open-tuned.toml"
+    assert len(out.splitlines()) == 6 and out.split()[:2] == ["name", "pam_utt_SRCC"]
+    code, out, err = command("ensembles", "show", "open-tuned", "--json")
+    assert code == 0 and len(json.loads(out)) == 3 and "3 of 3 heads are trained." in err
+    code, out, err = command("ensembles", "select", "best", "--recipe", "open-tuned")
+    assert code == 0 and "2 of 3 heads: ensembles/best.json" in err
+
+
+@needs_optuna
+def test_the_same_command_says_the_same_as_json(command, own):
+    line = ("ensembles", "tune", "open", "--trials", "3", "--on", "oof", "--metric", "utt_MSE", "--seed", "4", "--json")
+    first, second = command(*line), command(*line)
+    errors = [row["oof_utt_MSE"] for row in json.loads(first[1])]
+    assert first == second and len(errors) == 3 and errors[0] > 0 and errors == sorted(errors)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "sentence"),
+    [
+        ("ensembles tune lihgt", 2, "There is no ensemble recipe 'lihgt'. Did you mean 'light'?"),
+        ("ensembles tune light --on eval", 2, "the evaluation set is never selected on"),
+        ("ensembles tune light --on pan", 2, "There is no labelled set 'pan'. Did you mean 'pam'?"),
+        ("ensembles tune light --metric utt_SRC", 2, "no metric 'utt_SRC'. Did you mean 'utt_SRCC'?"),
+        ("ensembles tune light --trials 0", 2, "trials and keep are 1 at least"),
+    ],
+)
+def test_mistakes_in_tuning_are_sentences(command, line, code, sentence):
+    found, out, err = command(*line.split())
+    assert (found, out) == (code, "") and sentence in err
+
+
+def test_without_optuna_the_command_to_type_is_named(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, out, err = command("ensembles", "tune", "light")
+    assert (code, out) == (5, "") and "pip install 'mmmos[tune]'" in err
