@@ -151,8 +151,8 @@ def seconds_of_training(recipe, features, clips, jobs):
         return time.perf_counter() - begin
 
 
-def encoder_in_the_loop(clips=4):
-    """Seconds of a clip under WavLM base: forward alone, as both ways of working need it (10 s, one thread)."""
+def seconds_of_encoding(clips):
+    """CPU seconds that WavLM base takes for a clip of 10 s, in one thread."""
     from transformers import WavLMConfig, WavLMModel
 
     torch.manual_seed(0)
@@ -164,6 +164,24 @@ def encoder_in_the_loop(clips=4):
         for wave in waves:
             model(wave[None], output_hidden_states=True)
     return (time.process_time() - begin) / clips
+
+
+def encoder_in_the_loop(clip, research, ours):
+    """Ratios of the encoder in the loop over encoding once, from seconds of a clip and of a head's step."""
+    steps, encodings = EPOCHS_IN_THE_LOOP * (CLIPS // BATCH), EPOCHS_IN_THE_LOOP * (CLIPS + HELD)
+    theirs = CONFIGURATIONS * (encodings * clip + steps * research)
+    once, training = (CLIPS + HELD) * clip, CONFIGURATIONS * steps * ours
+    print(
+        f"\nWavLM base takes {clip:.2f} CPU s for 10 s of audio. {CONFIGURATIONS} configurations of"
+        f" {EPOCHS_IN_THE_LOOP} epochs over {CLIPS + HELD} clips, by these rates:\n"
+        f"  with the encoder in the loop {theirs / 3600:.1f} CPU h; encoding once {once / 3600:.2f} h, training"
+        f" {training / 60:.1f} min:\n"
+        f"  {theirs / (once + training):.0f} times for the first grid, {theirs / training:.0f} times for every other"
+    )
+    return {
+        "encoder_in_the_loop_over_first_time": round(theirs / (once + training), 1),
+        "encoder_in_the_loop_over_stored": round(theirs / training),
+    }
 
 
 def on_gpu(heads, epochs):
@@ -209,22 +227,12 @@ def main():
         many = grid(heads, epochs=20, patience=5)
         wall = seconds_of_training(many, features, clips, os.cpu_count() or 1)
         ratios["minutes_of_the_grid"] = round(wall / 60, 2)
-        print(f"{heads} heads × 5 folds, up to 20 epochs, patience 5: {wall / 60:.1f} min with {os.cpu_count()} processes")
-    clip = encoder_in_the_loop(2 if options.quick else 6)
+        print(
+            f"{heads} heads × 5 folds, up to 20 epochs, patience 5: {wall / 60:.1f} min with {os.cpu_count()} processes"
+        )
     best = min(one["ms"] for one in found.values()) / 1000
-    steps = EPOCHS_IN_THE_LOOP * (CLIPS // BATCH)
-    theirs = CONFIGURATIONS * EPOCHS_IN_THE_LOOP * (CLIPS + HELD) * clip + CONFIGURATIONS * steps * reference["ms"] / 1000
-    once = (CLIPS + HELD) * clip
-    training = CONFIGURATIONS * steps * best
-    ratios["encoder_in_the_loop_over_first_time"] = round(theirs / (once + training), 1)
-    ratios["encoder_in_the_loop_over_stored"] = round(theirs / training)
-    print(
-        f"\nWavLM base takes {clip:.2f} CPU s for 10 s of audio. {CONFIGURATIONS} configurations of {EPOCHS_IN_THE_LOOP} epochs"
-        f" over {CLIPS + HELD} clips, by these rates:\n"
-        f"  with the encoder in the loop {theirs / 3600:.1f} CPU h; encoding once {once / 3600:.2f} h and training"
-        f" {training / 60:.1f} min:\n"
-        f"  {theirs / (once + training):.0f} times for the first grid, {theirs / training:.0f} times for every other"
-    )
+    clip = seconds_of_encoding(2 if options.quick else 6)
+    ratios |= encoder_in_the_loop(clip, reference["ms"] / 1000, best)
     if torch.cuda.is_available():
         seconds = on_gpu(heads, epochs)
         ratios["gpu_one_after_another_over_together"] = round(seconds["one"] / seconds["all"], 1)

@@ -93,7 +93,10 @@ def test_a_manifest_that_is_not_there_is_bad_input(read):
         (RECIPE.replace('"top_k"', '"topk"'), "no selector 'topk'. Did you mean 'top_k'?"),
         (RECIPE.replace("k = 1", "options = {kk = 1}"), "no parameter of the rule 'top_k' 'kk'"),
         ('train = ["train", "pan"]\n' + RECIPE, "no set of [data] 'pan'. Did you mean 'pam'?"),
-        ('train = ["train", "pam"]\n' + RECIPE, "no labelled set 'pam'. Known: dev, oof."),
+        (
+            'train = ["train", "pam"]\n[[grid]]\nhead = "mlp"\nfolds = 1\n[select]\nrule = "top_k"\non = "pam"',
+            "no labelled set 'pam'. Known: dev.",
+        ),
         ('axes = ["PQ"]\n' + RECIPE, "axes: PC is missing, which the format"),
         (
             RECIPE.replace('"svr"', '"svm"'),
