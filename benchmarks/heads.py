@@ -25,8 +25,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import mmmos
-from mmmos.ensembles import engine
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine import trainer
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.pooled import MLP
@@ -104,7 +105,7 @@ def ours(x, y, names, epochs, together, device="cpu"):
     for first in range(0, len(members), together):
         some = members[first : first + together]
         feed = feed_of(Pooled([x[:, None]]), some, device)
-        found += [each.loss for each in engine.train(some, feed, [(1, DIM)], y, device=device)]
+        found += [each.loss for each in trainer.train(some, feed, [(1, DIM)], y, device=device)]
     return found
 
 

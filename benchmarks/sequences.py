@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.frame_set import FrameSet
 from mmmos.ensembles.heads.frames import Frames
 from mmmos.ensembles.heads.inputs import Standardiser

@@ -103,8 +103,7 @@ def _trained_together(
     specs: Sequence[HeadSpec], data: Data, problem: Problem, device: str, together: int
 ) -> list[list[Fold]]:
     """The heads of each neural spec, stacked ``together`` at a time."""
-    from mmmos.ensembles import engine
-    from mmmos.ensembles.engine.feeds import feed_of
+    from mmmos.ensembles.engine import trainer
 
     members = [member for spec in specs for member in _members(spec, data, problem)]
     folds = []
@@ -112,8 +111,8 @@ def _trained_together(
     for first in range(0, len(members), size):
         some = members[first : first + size]
         sides = [_side(member.head, data, problem) for member in some]
-        feed = feed_of(problem.inputs, some, device)
-        trained = engine.train(some, feed, problem.inputs.shapes, problem.targets, sides, device=device)
+        feed = trainer.feed_of(problem.inputs, some, device)
+        trained = trainer.train(some, feed, problem.inputs.shapes, problem.targets, sides, device=device)
         folds += [_anchored(member, result, problem) for member, result in zip(some, trained, strict=True)]
     count = len(problem.splits)
     return [folds[first : first + count] for first in range(0, len(folds), count)]

@@ -26,7 +26,7 @@ class HeadSpec(recipe.Recipe):
 
     ``layers``: all, last, mean, weighted (a learned softmax) or layer names. ``normalise``: unit (each layer's vector
     has length 1), raw, standard (train mean 0, standard deviation 1). ``samples``: a clip is one vector, or each of its
-    windows is (see ``engine.feeds``). ``loss`` and its ``loss_options`` are of neural heads. ``folds`` ≥ 2: one head
+    windows is (``engine.pooled_feed``). ``loss`` and its ``loss_options`` are of neural heads. ``folds`` ≥ 2: one head
     for each grouped fold, averaged; 1: one head on all training clips, held out on dev. ``options``: of the head.
     """
 

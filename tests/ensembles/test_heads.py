@@ -6,9 +6,11 @@ import torch
 from safetensors.numpy import load
 
 from mmmos import registry
-from mmmos.ensembles import engine, heads
+from mmmos.ensembles import heads
 from mmmos.ensembles.data import ABOUT
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine import trainer
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.files import tensor_bytes
@@ -53,7 +55,7 @@ def fitted(name, x, y, **rest):
     learn, held = np.arange(count), np.arange(count, len(x))
     member = Member(head, Standardiser([], []), learn, held, count // batch, batch, (head.seed, 0))
     feed = feed_of(Pooled([x]), [member], "cpu")
-    engine.train([member], feed, [x.shape[1:]], y.astype(np.float64), [side])
+    trainer.train([member], feed, [x.shape[1:]], y.astype(np.float64), [side])
     return head
 
 

@@ -2,7 +2,7 @@
 
 A head class has ``Options`` (its hyperparameters), ``own_loss`` (True when it has a criterion of its own), ``reads``
 ("pooled" or "frames"), ``predict``, ``state`` (its arrays by name) and ``restore``; it is stored as arrays and JSON,
-never as code. It is trained by its own ``fit``, or, as a subclass of ``neural.Neural``, by ``engine.train``.
+never as code. It is trained by its own ``fit``, or, as a subclass of ``neural.Neural``, by ``engine.trainer``.
 """
 
 from typing import Any, Protocol, Self

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmmos.ensembles.engine.feeds import Member, PooledFeed
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.pooled_feed import PooledFeed
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.pooled import Linear
 
@@ -66,11 +67,17 @@ def test_every_head_is_standardised_by_its_own_fold():
     ]
     reader = feed(inputs, *members)
     wanted = [each.standardise([block[each.held] for block in inputs.blocks]) for each in members]
-    found = []
-    reader.held_out(lambda batch, heads: found.append(batch.blocks) or torch.zeros(len(heads), 6, 1), [0, 1])
+    found = {}
+
+    def forward(batch, heads):
+        for place, head in enumerate(heads):
+            found[head] = [block[place].clone() for block in batch.blocks]
+        return torch.zeros(len(heads), 6, 1)
+
+    reader.held_out(forward, [0, 1])
     for number, blocks in enumerate(wanted):
-        for mine, other in zip(found[0], blocks, strict=True):
-            assert mine[number].numpy() == pytest.approx(other, abs=1e-6)
+        for mine, other in zip(found[number], blocks, strict=True):
+            assert mine.numpy() == pytest.approx(other, abs=1e-6)
 
 
 WINDOWS = np.array([1, 3, 2, 1, 5, 2])

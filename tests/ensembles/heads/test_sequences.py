@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmmos.ensembles import engine
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine import trainer
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.ensembles.heads.frames import Padded
 from mmmos.ensembles.heads.inputs import Standardiser
@@ -242,7 +243,7 @@ def test_training_gives_the_same_bits_again_and_others_for_another_seed(head, na
     def parameters(seed):
         other = type(head)(options=SMALL[name] | {"epochs": 2, "batch": 2}, weighted=head.weighted)
         member = Member(other, Standardiser([], []), np.arange(3), np.arange(3, 4), 1, 2, (seed, 0))
-        engine.train([member], feed_of(frames, [member], "cpu"), frames.shapes, targets)
+        trainer.train([member], feed_of(frames, [member], "cpu"), frames.shapes, targets)
         return torch.cat([value.flatten() for value in other.parameters.values()])
 
     assert torch.equal(parameters(0), parameters(0)) and not torch.equal(parameters(0), parameters(1))

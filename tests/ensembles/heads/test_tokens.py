@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmmos.ensembles import engine
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine import trainer
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.neural import Batch
 from mmmos.ensembles.heads.stack import Chance
@@ -92,6 +93,6 @@ def test_the_engine_trains_it_to_find_a_planted_signal():
     y = y / y.std(0)
     head = BLSTM(options=SMALL | {"lr": 0.02, "epochs": 25})
     member = Member(head, Standardiser([], []), np.arange(120), np.arange(120, 160), 7, 16, (0, 0))
-    (trained,) = engine.train([member], feed_of(Pooled(x), [member], "cpu"), SHAPES, y)
+    (trained,) = trainer.train([member], feed_of(Pooled(x), [member], "cpu"), SHAPES, y)
     assert min(np.corrcoef(trained.scores[:, axis], y[120:, axis])[0, 1] for axis in range(2)) > 0.85
     assert head.predict([block[120:] for block in x]) == pytest.approx(trained.scores, abs=1e-6)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmmos.ensembles import engine
-from mmmos.ensembles.engine.feeds import Member, feed_of
+from mmmos.ensembles.engine import trainer
+from mmmos.ensembles.engine.feeds import Member
+from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.pooled import MLP, Linear
 from mmmos.ensembles.losses import loss
@@ -40,7 +41,7 @@ def member(seed, name="mse", *, cls=MLP, weighted=False, held=HELD, **options):
 def train(task, members, dtype=torch.float32):
     x, y = task
     feed = feed_of(Pooled([x]), members, "cpu", dtype)
-    return engine.train(members, feed, [(2, DIM)], y, dtype=dtype)
+    return trainer.train(members, feed, [(2, DIM)], y, dtype=dtype)
 
 
 def same(one, other):
@@ -170,5 +171,5 @@ def test_seeds_and_folds_give_other_heads(task):
 
 def test_held_out_losses_of_many_clips_are_means_over_pieces(monkeypatch, task):
     whole = train(task, [member(0, epochs=1)])[0].loss
-    monkeypatch.setattr(engine, "PIECE", 5)
+    monkeypatch.setattr(trainer, "PIECE", 5)
     assert train(task, [member(0, epochs=1)])[0].loss == pytest.approx(whole, rel=1e-5)
