@@ -28,10 +28,10 @@ import mmmos
 from mmmos.ensembles.engine import trainer
 from mmmos.ensembles.engine.feeds import Member
 from mmmos.ensembles.engine.trainer import feed_of
-from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.pooled import MLP
 from mmmos.ensembles.losses import loss
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
 

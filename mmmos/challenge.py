@@ -8,10 +8,10 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from mmmos import manifest, recipe
-from mmmos.ensembles import grid
+from mmmos.ensembles import recipe as ensemble_recipe
 from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import check_rule
-from mmmos.ensembles.grid import SEALED, SelectRecipe
+from mmmos.ensembles.recipe import SEALED, SelectRecipe
 from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.features import spec as feature_spec
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
@@ -97,7 +97,7 @@ class Inputs:
     challenge: Challenge
     workspace: Path
     features: FeatureRecipe
-    ensembles: grid.EnsembleRecipe
+    ensembles: ensemble_recipe.EnsembleRecipe
     format: Format
     clips: pd.DataFrame
 
@@ -140,7 +140,7 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
         challenge = challenge.model_copy(update={"ensembles": EnsemblesSection(recipe=ensembles)})
     workspace = Path(path).resolve().parent
     features = challenge.features.resolve(workspace)
-    heads = grid.read_recipe(challenge.ensembles.recipe, str(workspace))
+    heads = ensemble_recipe.read_recipe(challenge.ensembles.recipe, str(workspace))
     format = read_format(challenge.submission.format, workspace)
     sources = challenge.data.sources(workspace)
     roots = challenge.data.roots(workspace)

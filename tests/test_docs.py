@@ -20,7 +20,7 @@ import pytest
 
 from mmmos import audio, recipe, registry
 from mmmos.challenge import Challenge
-from mmmos.ensembles.grid import EnsembleRecipe
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.spec import FeatureRecipe
 from mmmos.submissions.formats import Format
 
@@ -144,7 +144,7 @@ def test_commands_page_is_of_the_code():
 
 @pytest.mark.parametrize(
     ("kind", "page"),
-    [("encoders", "encoders"), ("heads", "ensembles"), ("losses", "ensembles"), ("selectors", "ensembles")],
+    [("encoders", "encoders"), ("heads", "heads"), ("losses", "heads"), ("selectors", "ensembles")],
 )
 def test_everything_registered_is_described(kind, page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

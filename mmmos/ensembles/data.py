@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmmos.axes import AXES
 from mmmos.ensembles import heads
-from mmmos.ensembles.grid import SEALED, EnsembleRecipe
+from mmmos.ensembles.recipe import SEALED, EnsembleRecipe
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import InputError, UnknownName, UsageError
 from mmmos.features.table import Features

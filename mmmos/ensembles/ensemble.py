@@ -10,10 +10,10 @@ import pandas as pd
 from pydantic import ValidationError
 
 from mmmos import recipe, registry
-from mmmos.ensembles.grid import SelectRecipe
 from mmmos.ensembles.heads import own_loss
 from mmmos.ensembles.losses import loss
 from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.recipe import SelectRecipe
 from mmmos.ensembles.selectors import Selection
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError

@@ -1,111 +1,209 @@
-"""The recipe of an ensemble (``ensembles/*.toml``): a grid of heads, spelled out to specs, and a rule to choose by."""
+"""One ``[[grid]]`` table of an ensemble recipe: the space it spans, and the heads that are meant."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from mmmos import recipe
-from mmmos.axes import AXES, axis
-from mmmos.ensembles.spec import HeadSpec
-from mmmos.ensembles.table import GridEntry, Sets, spell
-from mmmos.errors import RecipeError, UnknownName, UsageError
+from mmmos import recipe, registry
+from mmmos.ensembles import heads, search
+from mmmos.ensembles.losses import loss as find_loss
+from mmmos.ensembles.search import Choices, Point, Range
+from mmmos.ensembles.spec import LAYER_CHOICES, Calibration, HeadSpec, Layers, Normalise, Samples
+from mmmos.errors import UnknownName, UsageError
 
-# Sets whose scores nothing may learn from or select on.
-SEALED = frozenset({"eval"})
+# Each layer of a feature set alone, as a value of ``layers``.
+EACH = "each"
 
-METRICS = tuple(f"{level}_{name}" for level in ("utt", "sys") for name in ("SRCC", "LCC", "KTAU", "MSE"))
+# Points that give no new head, one after another, after which a draw gives up.
+MISSES = 10_000
+
+# Feature sets at hand by name, with the names of their layers where these are known.
+Sets = Collection[str] | Mapping[str, Collection[str]]
 
 
-class SelectRecipe(recipe.Recipe):
-    """``[select]``: a rule, the sets whose truth it may look at, and its parameters.
+class GridEntry(recipe.Recipe):
+    """One ``[[grid]]`` table: every value may be a list of alternatives, and all combinations are meant.
 
-    ``metric``: utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_. ``options``: of a plug-in's rule.
+    ``features = "all"`` is all feature sets together, "each" every one alone; ``layers = "each"`` every layer of one.
+    ``draw``: that many different combinations, drawn at random, in place of all; ``draw_seed`` decides which, and of a
+    larger draw they come first. ``options`` and ``loss_options`` may then be ranges, as in { low = 1e-5, high = 1e-2,
+    log = true }.
     """
 
-    rule: str = "average"
-    on: str | list[str] | None = None
-    k: int | None = Field(default=None, ge=1)
-    metric: str | None = None
+    head: str | list[str]
+    features: str | list[str | list[str]] = "all"
+    layers: str | list[str | list[str]] = "all"
+    normalise: Normalise | list[Normalise] = "unit"
+    samples: Samples | list[Samples] = "clips"
+    loss: str | list[str] = "mse"
+    draw: int | None = Field(default=None, ge=1)
+    draw_seed: int = Field(default=0, ge=0)
+    loss_options: dict[str, Any] = Field(default_factory=dict)
+    seed: int | list[int] = 0
+    folds: int = Field(default=5, ge=1)
+    calibration: Calibration = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("on")
+    @field_validator("loss_options", "options")
     @classmethod
-    def _not_eval(cls, on: str | list[str] | None) -> str | list[str] | None:
-        if "eval" in ([on] if isinstance(on, str) else on or []):
-            raise ValueError("the evaluation set is never selected on; use pam, dev or oof (out-of-fold)")
-        if on is not None and not on:
-            raise ValueError("names no set; use pam, dev or oof (out-of-fold)")
-        return on
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, metric: str | None) -> str | None:
-        if metric is not None and metric not in METRICS:
-            raise ValueError(str(UnknownName("metric", metric, METRICS)))
-        return metric
-
-    def parameters(self) -> dict[str, Any]:
-        """The rule's keyword arguments."""
-        given = {"on": self.on, "k": self.k, "metric": self.metric}
-        return {key: value for key, value in given.items() if value is not None} | self.options
+    def _ranges(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        found = search.ranges(options)
+        named = [name for name, value in found.items() if isinstance(value, Range)]
+        if named and info.data.get("draw", 1) is None:
+            raise ValueError(f"{named[0]} is a range; say with draw = how many heads to draw from it")
+        return found
 
 
-class EnsembleRecipe(recipe.Recipe):
-    """``ensembles/*.toml``: the sets to train on, the grid of heads, the selection rule."""
+def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
+    """What a table leaves open. Its points have "inputs" (feature sets and layers), and "options.lr" for an option.
 
-    description: str = ""
-    train: list[str] = Field(default=["train"], min_length=1)
-    axes: list[str] = Field(default=list(AXES), min_length=1)
-    grid: list[GridEntry] = Field(min_length=1)
-    select: SelectRecipe = SelectRecipe()
-
-    @field_validator("train")
-    @classmethod
-    def _trainable(cls, train: list[str]) -> list[str]:
-        if "eval" in train:
-            raise ValueError("the evaluation set is never trained on")
-        return train
-
-    @field_validator("axes")
-    @classmethod
-    def _known(cls, axes: list[str]) -> list[str]:
-        try:
-            return list(dict.fromkeys(axis(name) for name in axes))
-        except UnknownName as error:
-            raise ValueError(str(error)) from None
-
-    def kept_out_of_folds(self) -> bool:
-        """True when every training clip is predicted by heads that did not see it."""
-        return all(entry.folds > 1 for entry in self.grid)
-
-    def open_sets(self, sets: Iterable[str]) -> list[str]:
-        """Those of some sets whose scores may be looked at: the evaluation set never; a set that is trained on, where
-        its clips are predicted out of fold, and it is not the only one, which "oof" is.
-        """
-        mixed = self.kept_out_of_folds() and len(self.train) > 1
-        return [each for each in sets if each not in SEALED and (mixed or each not in self.train)]
-
-    def specs(self, feature_sets: Sets, file: str = "recipe") -> list[HeadSpec]:
-        """All different heads of the grid in order, for the feature sets at hand.
-
-        Where the layers of feature sets are not known, ``layers = "each"`` stands for one head, which cannot be
-        trained. Raises ``RecipeError`` for unknown heads, losses, options, feature sets or layers, naming the table.
-        """
-        specs: dict[HeadSpec, None] = {}
-        problems: list[str] = []
-        for number, entry in enumerate(self.grid, start=1):
-            try:
-                if entry.folds == 1 and "dev" in self.train:
-                    raise UsageError("folds = 1 holds out the set dev, which this recipe trains on; use folds of 2 up")
-                specs |= dict.fromkeys(spell(entry, feature_sets, tuple(self.axes)))
-            except UsageError as error:
-                problems.append(f"{file}: [[grid]] number {number}: {error}")
-        if problems:
-            raise RecipeError(problems)
-        return list(specs)
+    Raises ``UsageError`` for an empty list of alternatives, ``UnknownName`` for a feature set or a layer.
+    """
+    every = dict(entry) | entry.options | entry.loss_options
+    empty = [name for name, value in every.items() if value == [] or value == [[]]]
+    if empty:
+        raise UsageError(f"the list of alternatives of {empty[0]!r} is empty")
+    heads = _alternatives(entry.head)
+    for head in heads:
+        registry.load("heads", head)
+    return {
+        "head": heads,
+        "inputs": [
+            pair for each in _feature_choices(entry, feature_sets) for pair in _inputs(entry, each, feature_sets)
+        ],
+        "normalise": _alternatives(entry.normalise),
+        "samples": _alternatives(entry.samples),
+        "loss": _alternatives(entry.loss),
+        **{f"loss_options.{name}": _alternatives(value) for name, value in entry.loss_options.items()},
+        "seed": _alternatives(entry.seed),
+        **{f"options.{name}": _alternatives(value) for name, value in entry.options.items()},
+    }
 
 
-def read_recipe(name: str, workspace: str = ".") -> EnsembleRecipe:
-    """An ensemble recipe by name or path."""
-    return recipe.read(recipe.find("ensembles", name, workspace), EnsembleRecipe)
+def options_of(point: Point, kind: str) -> dict[str, Any]:
+    """The "options" or "loss_options" of a point."""
+    return {name.removeprefix(f"{kind}."): value for name, value in point.items() if name.startswith(f"{kind}.")}
+
+
+def spell(entry: GridEntry, feature_sets: Sets, axes: tuple[str, ...]) -> Iterator[HeadSpec]:
+    """The heads of a table; a table that draws is checked at every value before."""
+    space = space_of(entry, feature_sets)
+    if entry.draw is None:
+        yield from (_spec(entry, point, axes) for point in search.every(space))
+        return
+    for point in search.edges(space, "head"):
+        _spec(entry, point, axes)
+    points = search.drawn(space, entry.draw_seed)
+    yield from islice(_different(_spec(entry, point, axes) for point in points), entry.draw)
+
+
+def _different(specs: Iterable[HeadSpec]) -> Iterator[HeadSpec]:
+    found: set[HeadSpec] = set()
+    misses = 0
+    for spec in specs:
+        misses = misses + 1 if spec in found else 0
+        if misses > MISSES:
+            return
+        if not misses:
+            found.add(spec)
+            yield spec
+
+
+def _spec(entry: GridEntry, point: Point, axes: tuple[str, ...]) -> HeadSpec:
+    """The head at a point of a table's space. Raises ``UsageError`` for what the head does not take."""
+    head, (features, layers) = point["head"], point["inputs"]
+    head_class = registry.load("heads", head)
+    spec = HeadSpec(
+        head=head,
+        features=features,
+        layers=layers,
+        normalise=point["normalise"],
+        samples=point["samples"],
+        loss=point["loss"],
+        loss_options=options_of(point, "loss_options"),
+        axes=axes,
+        seed=point["seed"],
+        folds=entry.folds,
+        calibration=entry.calibration,
+        options=_options(head, head_class.Options, options_of(point, "options")),
+    )
+    _check(spec, head_class)
+    return spec
+
+
+def _check(spec: HeadSpec, head_class: Any) -> None:
+    """Raise ``UsageError`` for a loss or a choice of inputs that the head does not take."""
+    name = spec.head
+    if spec.loss not in registry.names("losses") and ".py:" not in spec.loss:
+        raise UnknownName("loss", spec.loss, registry.names("losses"))
+    if head_class.own_loss and (spec.loss != "mse" or spec.loss_options):
+        raise UsageError(f"the head {name!r} has a criterion of its own; leave loss out (got {spec.loss!r})")
+    if spec.layers == "weighted" and not getattr(head_class, "learns_layers", False):
+        raise UsageError(f"the head {name!r} learns no layer weights; use layers = all, last, mean or names")
+    if heads.reads(name) == "frames" and spec.samples == "windows":
+        raise UsageError(f"the head {name!r} reads the frames of whole clips; leave samples out")
+    if head_class.own_loss:
+        return
+    loss = find_loss(spec.loss, spec.loss_options)
+    if loss.embedding is not None and not getattr(head_class, "embeds", False):
+        raise UsageError(f"the loss {spec.loss!r} looks at an embedding, which {name!r} lacks; take mlp or aesa")
+    heads.make_of(spec)
+
+
+def _alternatives(value: Any) -> Choices:
+    return value if isinstance(value, list | Range) else [value]
+
+
+def _feature_choices(entry: GridEntry, feature_sets: Sets) -> list[tuple[str, ...]]:
+    known = list(feature_sets)
+    if entry.features == "all":
+        return [tuple(known)]
+    if entry.features == "each":
+        return [(name,) for name in known]
+    choices = [(choice,) if isinstance(choice, str) else tuple(choice) for choice in _alternatives(entry.features)]
+    for name in (name for choice in choices for name in choice):
+        if name not in known:
+            raise UnknownName("feature set", name, known)
+    return choices
+
+
+def _inputs(
+    entry: GridEntry, features: tuple[str, ...], feature_sets: Sets
+) -> Iterator[tuple[tuple[str, ...], Layers]]:
+    """Some feature sets with each choice of their layers."""
+    known = feature_sets if isinstance(feature_sets, Mapping) else {}
+    for choice in _alternatives(entry.layers):
+        if choice == EACH:
+            yield from ((features, layers) for layers in _each_layer(features, known))
+            continue
+        if choice not in LAYER_CHOICES:
+            _check_layers(features, [choice] if isinstance(choice, str) else choice, known)
+        yield features, choice if isinstance(choice, str) else tuple(choice)
+
+
+def _each_layer(features: tuple[str, ...], known: Mapping[str, Collection[str]]) -> list[Layers]:
+    """Every layer of a feature set alone; ``EACH`` itself where they are not known."""
+    if len(features) != 1:
+        together = " and ".join(features)
+        raise UsageError(f'layers = "each" takes one feature set at a time, not {together}; write features = "each"')
+    layers = known.get(features[0], [EACH])
+    return [(name,) if name in LAYER_CHOICES else name for name in layers]
+
+
+def _check_layers(features: tuple[str, ...], wanted: Collection[str], known: Mapping[str, Collection[str]]) -> None:
+    """Raise ``UnknownName`` for a layer that one of some feature sets lacks."""
+    for name in features:
+        options = known.get(name, wanted)
+        for layer in wanted:
+            if layer not in options:
+                raise UnknownName(f"layer of {name}", layer, [*options, *LAYER_CHOICES, EACH])
+
+
+def _options(head: str, model: type[recipe.Recipe], options: dict[str, Any]) -> dict[str, Any]:
+    """Option values, checked and filled with defaults by the head's model."""
+    try:
+        return model.model_validate(options).model_dump()
+    except ValidationError as error:
+        raise UsageError(" ".join(recipe.sentences(error, model, f"options of {head}"))) from None

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmmos import metrics
-from mmmos.ensembles.grid import SEALED
+from mmmos.ensembles.recipe import SEALED
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError
 

@@ -19,9 +19,9 @@ from mmmos.ensembles import runs
 from mmmos.ensembles.data import OUT_OF_FOLD, Data, gather, scores_of, sets_of
 from mmmos.ensembles.engine.groups import Group, plan, together
 from mmmos.ensembles.fitting import fit
-from mmmos.ensembles.grid import EnsembleRecipe, read_recipe
 from mmmos.ensembles.heads import columns
 from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.recipe import EnsembleRecipe, read_recipe
 from mmmos.ensembles.runs import Predictions, run_key
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import StoreError, UsageError

@@ -152,8 +152,9 @@ def finished_pool(path: str | Path, *, recipe: str | None = None) -> tuple[Pool,
     Raises ``UsageError`` when clips lack features or no head is trained.
     """
     inputs = challenge.read(path, ensembles=recipe)
-    wanted = inputs.ensembles.specs([table.set_name for table in inputs.features.tables()])
-    return _finished(inputs)[1], len(wanted)
+    features, pool = _finished(inputs)
+    layers = {name: array.layer_names for name, array in features.sets.items()}
+    return pool, len(inputs.ensembles.specs(layers))
 
 
 def choose(
@@ -174,7 +175,10 @@ def choose(
 
 
 def plan(path: str | Path) -> pd.DataFrame:
-    """What ``run`` would do: a row for each stage with what there is, what is done already and what remains."""
+    """What ``run`` would do: a row for each stage with what there is, what is done already and what remains.
+
+    Before all clips have features, ``layers = "each"`` counts as one head for a feature set.
+    """
     inputs = challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
     found = inputs.clips.index.isin(find(inputs.clips, inputs.store)[0])
@@ -185,22 +189,22 @@ def plan(path: str | Path) -> pd.DataFrame:
     heads = len(inputs.ensembles.specs(list(stored["feature_set"])))
     trained_heads, current = 0, False
     if stored["clips"].all() and (stored["clips"] == stored["stored"]).all():
-        trained_heads, current = _progress(inputs)
+        heads, trained_heads, current = _progress(inputs)
     rows.append(("ensembles", inputs.recipe_name, heads, trained_heads))
     rows.append(("submissions", inputs.submission.name, int("eval" in counts.index), int(current)))
     table = pd.DataFrame(rows, columns=["stage", "name", "wanted", "there"])
     return table.assign(to_do=table["wanted"] - table["there"])
 
 
-def _progress(inputs: Inputs) -> tuple[int, bool]:
-    """How many heads are trained, and whether the answer is there and of the ensemble that they make."""
+def _progress(inputs: Inputs) -> tuple[int, int, bool]:
+    """How many heads there are to be and how many are trained; whether the answer is of the ensemble that they make."""
     features = extract(inputs.clips, inputs.features, store=inputs.store)
     keys = keyed_specs(inputs.ensembles, gather(inputs.ensembles, features, inputs.clips), inputs.recipe_name)
     done = sum(runs.is_done(inputs.runs / inputs.recipe_name, key) for key in keys)
     if not done or not (inputs.submission / PROVENANCE).is_file():
-        return done, False
+        return len(keys), done, False
     ensemble = select(_trained(inputs, features), inputs.ensembles.select)
-    return done, is_current(inputs, provenance(inputs, features, ensemble))
+    return len(keys), done, is_current(inputs, provenance(inputs, features, ensemble))
 
 
 def _pool(inputs: Inputs, jobs: int, device: str, exact: bool = False) -> tuple[Features, Pool]:

@@ -12,7 +12,7 @@ from mmmos.axes import AXES
 from mmmos.challenge import Inputs
 from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble
-from mmmos.ensembles.grid import SEALED
+from mmmos.ensembles.recipe import SEALED
 from mmmos.errors import InputError
 from mmmos.features.table import Features
 from mmmos.files import sha256_file

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmmos.axes import AXES
-from mmmos.ensembles.grid import EnsembleRecipe
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmmos.ensembles.ensemble import check_rule, select
-from mmmos.ensembles.grid import SelectRecipe
+from mmmos.ensembles.recipe import SelectRecipe
 from mmmos.ensembles.training import train
 from mmmos.errors import UnknownName, UsageError
 

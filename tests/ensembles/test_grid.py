@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mmmos.ensembles import pool
-from mmmos.ensembles.grid import METRICS, EnsembleRecipe
+from mmmos.ensembles.recipe import METRICS, EnsembleRecipe
 from mmmos.ensembles.search import Range, drawn, edges, every
 from mmmos.errors import RecipeError
 from mmmos.recipe import parse

@@ -135,6 +135,13 @@ def test_constants_do_no_harm(name, case):
     assert np.isfinite(fitted(name, x, y, **options).predict([x])).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_axis_is_a_column(name):
+    x, y = data(30 + HELD, seed=1)
+    options = {"epochs": 1} if heads.is_neural(name) else {}
+    assert fitted(name, x, y[:, :1], **options).predict([x]).shape == (len(x), 1)
+
+
 @pytest.mark.parametrize("name", ["linear", "mlp", "layersum"])
 def test_layer_weights_are_learned_and_find_the_layer_that_matters(name):
     x, y = data(CLIPS + HELD, seed=1, layers=4)

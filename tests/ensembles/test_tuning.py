@@ -8,7 +8,7 @@ import pytest
 
 from mmmos.ensembles import runs, training, tuning
 from mmmos.ensembles.ensemble import select
-from mmmos.ensembles.grid import EnsembleRecipe
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.ensembles.training import train
 from mmmos.ensembles.tuning import tune
 from mmmos.errors import RecipeError, SetupError, UnknownName, UsageError

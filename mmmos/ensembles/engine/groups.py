@@ -9,8 +9,9 @@ from mmmos.ensembles.spec import HeadSpec
 from mmmos.features.table import Features
 from mmmos.files import key_of
 
-# Bytes of a head's parameters, gradients and moments that a stack holds on a CPU: what its caches hold.
-CACHE = 24 << 20
+# Bytes of parameters, gradients and moments that a stack has on a CPU: beyond its caches, memory is slower than a stack
+# is faster.
+CACHE = 12 << 20
 # Heads in a stack at most, on a CPU and elsewhere, and the share of a GPU's free memory that they may take.
 MOST, MOST_ON_GPU, SHARE = 32, 1024, 0.5
 

@@ -179,11 +179,12 @@ class Chance:
 
     def __init__(self, seeds: Tensor, step: int) -> None:
         """``seeds`` (heads,) int64 of 0 up to 2³²."""
-        self._keys = _mixed(seeds ^ _mixed(torch.full_like(seeds, step & _MASK)))
+        self._seeds, self._step = seeds, step
 
     def uniform(self, place: int, shape: Sequence[int]) -> Tensor:
         """Numbers (heads, *shape) float32 in [0, 1); other places give other numbers."""
-        keys = _mixed(self._keys ^ (place * 0x9E3779B1 & _MASK))
+        step = _mixed(torch.full_like(self._seeds, self._step & _MASK))
+        keys = _mixed(_mixed(self._seeds ^ step) ^ (place * 0x9E3779B1 & _MASK))
         count = torch.arange(math.prod(shape), device=keys.device)
         bits = _mixed(_mixed(count)[None] ^ keys[:, None])
         return ((bits >> 8).float() * 2.0**-24).view(len(keys), *shape)

@@ -9,13 +9,13 @@ from torch import nn
 from mmmos.ensembles.engine import trainer
 from mmmos.ensembles.engine.feeds import Member
 from mmmos.ensembles.engine.trainer import feed_of
-from mmmos.ensembles.grid import EnsembleRecipe
 from mmmos.ensembles.heads.frames import Padded
 from mmmos.ensembles.heads.inputs import Standardiser
 from mmmos.ensembles.heads.neural import Batch, Output
 from mmmos.ensembles.heads.over_time import clip_dropout, time_mean
 from mmmos.ensembles.heads.sequences import AESA
 from mmmos.ensembles.heads.stack import Chance
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.ensembles.training import train
 from mmmos.errors import UsageError
 from mmmos.files import tensor_bytes

@@ -73,7 +73,9 @@ class Ridge(_Linear):
         unit = max(x.var(axis=0).sum() * len(x) / min(x.shape), 1e-12)
         alphas = [self.options.alpha] if self.options.alpha else np.logspace(-3, 3, 13)
         model = RidgeCV(np.asarray(alphas) * unit).fit(x, y)
-        return {"coefficients": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
+        # With one axis scikit-learn leaves its dimension out.
+        coefficients = np.asarray(model.coef_).reshape(y.shape[1], -1)
+        return {"coefficients": coefficients, "intercept": np.asarray(model.intercept_).reshape(-1)}
 
 
 class SklearnLinearOptions(Recipe):
