@@ -78,7 +78,7 @@ def pose(spec: HeadSpec, data: Data) -> Problem:
     return Problem(inputs, scores, (scores - scale[0]) / scale[1], scale, splits, standardisers)
 
 
-def calibration_of(spec: HeadSpec) -> Any:
+def calibration_of(spec: HeadSpec) -> calibration.Kind:
     """How a spec's predictions are calibrated: by its own word; else by a line where its loss is not anchored."""
     if spec.calibration != "auto":
         return spec.calibration

@@ -47,9 +47,9 @@ def train(
 
     ``recipe``: a name, a path or an ``EnsembleRecipe``. ``clips``: a manifest, with a column ``set`` when it holds
     several. ``folder``: where runs are kept, under the recipe's name. ``jobs``: processes (0: one for each core when it
-    takes long). ``device``: where neural heads are trained ("auto": a CUDA GPU if there is one). ``exact``: every head
-    alone, so that its bits depend on nothing else on a GPU either. A head that fails is left out with a warning.
-    Raises ``UsageError`` when all of them do.
+    takes long). ``device``: where neural heads are trained, a CUDA GPU or the CPU ("auto": a GPU if there is one; "mps"
+    is for encoders, heads then take the CPU). ``exact``: every head alone, so that its bits depend on nothing else on a
+    GPU either. A head that fails is left out with a warning. Raises ``UsageError`` when all of them do.
     """
     name = name or (Path(recipe).stem if isinstance(recipe, str) else "recipe")
     recipe = read_recipe(recipe, str(workspace)) if isinstance(recipe, str) else recipe

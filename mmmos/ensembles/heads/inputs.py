@@ -19,7 +19,7 @@ class Pooled:
     """Pooled vectors of some clips: a row for each, or one for each of their windows.
 
     ``blocks``: (rows, layers, dim) float32 of each feature set. With windows, the rows of clip c are those from
-    ``first[c]`` up to ``first[c + 1]``, and ``share`` (rows,) is each one's part of its clip, by frames.
+    ``first[c]`` up to ``first[c + 1]``, and ``share`` (rows,) is each one's part of its clip, by seconds.
     """
 
     blocks: Blocks
