@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmmos import metrics
-from mmmos.ensembles.recipe import SEALED
+from mmmos.ensembles.recipe import METRICS, SEALED
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError
 
@@ -65,9 +65,10 @@ class Pool:
             raise UsageError(f"The set {name!r} is sealed: nothing is selected on it. Use {_words(self.labelled())}.")
         if name not in self.truth:
             raise UnknownName("labelled set", name, self.labelled())
-        if metric not in _METRICS:
-            raise UnknownName("metric", metric, list(_METRICS))
-        level, function, sign = _METRICS[metric]
+        if metric not in METRICS:
+            raise UnknownName("metric", metric, METRICS)
+        level, short = metric.split("_")
+        function, sign = metrics.METRICS[short], -1 if short == "MSE" else 1
         scores, truth = self.scores[name].astype(np.float64), self.truth[name]
         if level == "sys":
             scores, truth = self._by_system(name, scores), self._by_system(name, truth[None])[0]
@@ -86,18 +87,6 @@ class Pool:
             raise UsageError(f"The clips of {name!r} have no system; use a metric that begins with utt_.")
         names = sorted(set(systems))
         return np.stack([values[:, systems == system].mean(axis=1) for system in names], axis=1)
-
-
-_METRICS = {
-    f"{level}_{metric}": (level, function, sign)
-    for level in ("utt", "sys")
-    for metric, function, sign in (
-        ("SRCC", metrics.srcc, 1),
-        ("LCC", metrics.lcc, 1),
-        ("KTAU", metrics.ktau, 1),
-        ("MSE", metrics.mse, -1),
-    )
-}
 
 
 def _words(names: list[str]) -> str:

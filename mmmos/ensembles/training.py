@@ -72,7 +72,7 @@ def train(
                 if error:
                     failed[key] = error
     progress.saved("")
-    return _pool(name, folder, recipe, data, specs, clips, failed)
+    return _pool(name, folder, recipe, data, specs, clips, failed, jobs)
 
 
 def trained(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame, *, folder: Path, name: str) -> Pool:
@@ -82,7 +82,7 @@ def trained(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame, *, 
     done = {key: spec for key, spec in specs.items() if runs.is_done(folder / name, key)}
     if not done:
         raise UsageError(f"None of the {len(specs)} heads of {name!r} is trained on these clips; train them first.")
-    return _pool(name, folder / name, recipe, data, done, clips, {})
+    return _pool(name, folder / name, recipe, data, done, clips, {}, 0)
 
 
 def keyed_specs(recipe: EnsembleRecipe, data: Data, name: str = "recipe") -> dict[str, HeadSpec]:
@@ -161,9 +161,10 @@ def _pool(
     specs: dict[str, HeadSpec],
     clips: pd.DataFrame,
     failed: dict[str, str],
+    jobs: int,
 ) -> Pool:
     """Predictions of trained runs on every set of the manifest, and the truth of the sets that are not sealed."""
-    found = _everything(folder, specs, data, failed)
+    found = _everything(folder, specs, data, failed, jobs)
     specs = {key: specs[key] for key in found}
     scores = np.stack([each.scores for each in found.values()])
     clips = clips.loc[list(data.features.ids)]
@@ -187,21 +188,19 @@ def _pool(
     return Pool(name, folder, learned, tuple(axes), tuple(specs.values()), tuple(specs), ids, parts, truth, systems)
 
 
-def _everything(folder: Path, specs: dict[str, HeadSpec], data: Data, failed: dict[str, str]) -> dict[str, Predictions]:
+def _everything(
+    folder: Path, specs: dict[str, HeadSpec], data: Data, failed: dict[str, str], jobs: int
+) -> dict[str, Predictions]:
     """What each run predicts for all clips. Warns of the runs that failed, here or in ``failed``, and leaves them out.
 
     Raises ``UsageError`` when none is left.
     """
     digest = data.features.digest(sorted(data.features.sets)) + key_of(list(data.features.ids))
-    found, failed = {}, dict(failed)
-    with _one_thread():
-        for key, spec in progress.track(specs.items(), len(specs), "reading heads"):
-            if key in failed:
-                continue
-            try:
-                found[key] = _predictions(folder, key, spec, data, digest)
-            except (ValueError, StoreError) as error:
-                failed[key] = str(error)
+    left = [(key, spec) for key, spec in specs.items() if key not in failed]
+    with closing(parallel.map(partial(_predictions, folder, data, digest), left, jobs=jobs)) as results:
+        said = dict(progress.track(results, len(left), "reading heads"))
+    found = {key: each for key, _ in left if isinstance(each := said[key], Predictions)}
+    failed = failed | {key: each for key, each in said.items() if isinstance(each, str)}
     for reason in dict.fromkeys(failed.values()):
         names = [specs[key].name for key, other in failed.items() if other == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -211,7 +210,17 @@ def _everything(folder: Path, specs: dict[str, HeadSpec], data: Data, failed: di
     return found
 
 
-def _predictions(folder: Path, key: str, spec: HeadSpec, data: Data, digest: str) -> Predictions:
+def _predictions(folder: Path, data: Data, digest: str, run: tuple[str, HeadSpec]) -> tuple[str, Predictions | str]:
+    """The key of a run, and what it predicts for all clips or a sentence about what went wrong."""
+    key, spec = run
+    try:
+        with _one_thread():
+            return key, _repaired(folder, data, digest, key, spec)
+    except (ValueError, StoreError) as error:
+        return key, str(error)
+
+
+def _repaired(folder: Path, data: Data, digest: str, key: str, spec: HeadSpec) -> Predictions:
     """What a run predicts for all clips; a damaged run is trained again."""
     try:
         return runs.predictions(folder, key, data.features, digest)

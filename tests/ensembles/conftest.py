@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mmmos.axes import AXES
+from mmmos.ensembles import training
 from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
@@ -64,9 +65,25 @@ def build():
     return Build
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def one_thread():
     """Training as ``train`` does it: in one thread."""
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The specs that were really trained, in order."""
+    counted = []
+
+    def fit(specs, *rest, real=training.fit, **keywords):
+        counted.extend(specs)
+        return real(specs, *rest, **keywords)
+
+    monkeypatch.setattr(training, "fit", fit)
+    return counted

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from mmmos.ensembles import pool
-from mmmos.ensembles.recipe import METRICS, EnsembleRecipe
+from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.ensembles.search import Range, drawn, edges, every
 from mmmos.errors import RecipeError
 from mmmos.recipe import parse
@@ -98,10 +97,6 @@ def test_holding_out_dev_while_training_on_it_is_refused(build):
 
 def test_axes_go_by_any_of_their_names_and_count_once(build):
     assert build.recipe(axes=["Production_Quality", "PQ", "cu"]).axes == ["PQ", "CU"]
-
-
-def test_metrics_are_those_that_a_pool_measures():
-    assert set(METRICS) == set(pool._METRICS)
 
 
 LR = {"low": 1e-5, "high": 1e-2, "log": True}

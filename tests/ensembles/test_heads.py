@@ -70,6 +70,14 @@ def trained(request):
     return request.param, fitted(request.param, *data(CLIPS + HELD, seed=1))
 
 
+def test_vectors_may_lie_in_a_file_that_cannot_be_written(trained):
+    _, head = trained
+    x, _ = data(20, seed=2)
+    scores = head.predict([x])
+    x.flags.writeable = False
+    assert head.predict([x]).tobytes() == scores.tobytes()
+
+
 def test_a_head_recovers_a_planted_signal_on_clips_it_has_not_seen(trained):
     name, head = trained
     x, y = data(200, seed=3)

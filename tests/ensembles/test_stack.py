@@ -17,13 +17,8 @@ from mmmos.ensembles.heads.stack import Affine, Chance, LayerMix, LayerNorm, dro
 DTYPES = (torch.float32, torch.float64)
 
 
-@pytest.fixture(autouse=True)
-def one_thread_alone():
-    """The promise of equal bits is for one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# The promise of equal bits is for one thread.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draws(*seeds):

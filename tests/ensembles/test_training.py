@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmmos.ensembles import runs, training
+from mmmos.ensembles import runs
 from mmmos.ensembles.data import gather
 from mmmos.ensembles.training import keyed_specs, train
 from mmmos.errors import InputError, StoreError, UnknownName, UsageError
@@ -28,19 +28,6 @@ def grid(build, *more):
 
 def bytes_below(folder, *names):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
-
-
-@pytest.fixture
-def fits(monkeypatch):
-    """The specs that were really trained, in order."""
-    counted = []
-
-    def fit(specs, *rest, real=training.fit, **keywords):
-        counted.extend(specs)
-        return real(specs, *rest, **keywords)
-
-    monkeypatch.setattr(training, "fit", fit)
-    return counted
 
 
 def test_every_head_learns_and_predicts_all_sets(build, world, tmp_path):

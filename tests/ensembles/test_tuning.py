@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from mmmos.ensembles import runs, training, tuning
+from mmmos.ensembles import runs, tuning
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.ensembles.training import train
@@ -32,19 +32,6 @@ RIDGE = {"head": "ridge", "features": "each", "layers": "each", "folds": 2}
 @pytest.fixture
 def recipe(build):
     return build.recipe(LINEAR, RIDGE, select={"rule": "top_k", "on": "pam", "k": 2})
-
-
-@pytest.fixture
-def fits(monkeypatch):
-    """The specs that were really trained, in order."""
-    counted = []
-
-    def fit(specs, *rest, real=training.fit, **keywords):
-        counted.extend(specs)
-        return real(specs, *rest, **keywords)
-
-    monkeypatch.setattr(training, "fit", fit)
-    return counted
 
 
 def bytes_below(folder):

@@ -242,8 +242,9 @@ def _in_pieces(criterion: Loss, outputs: Tensor, truth: Tensor, constants: Mappi
 @contextmanager
 def _without_denormals() -> Iterator[None]:
     """Numbers too small for the exponent become 0: they are slow, and arise where gradients die out."""
+    flushed = bool(torch.tensor(2.0**-126) * 0.5 == 0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)

@@ -1,6 +1,5 @@
 """What a head sees that reads frames: those of some clips, read from the store when they are asked for."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from torch import Tensor
 from mmmos.ensembles.heads import Array
 from mmmos.ensembles.heads.frame_set import FrameSet, Stored, frame_set
 from mmmos.ensembles.heads.inputs import Rows, Standardiser
-from mmmos.ensembles.heads.neural import Batch
+from mmmos.ensembles.heads.neural import Batch, tensor_of
 from mmmos.ensembles.heads.stack import Chance
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UsageError
@@ -115,9 +114,9 @@ class Frames:
         """Write the frames of a clip to tensors (frames, layers, dim), one for each feature set."""
         for number, room in enumerate(rooms):
             unit, norm = self._stored(number, clip)
-            room.copy_(_tensor(unit))
+            room.copy_(tensor_of(unit))
             if not self.unit:
-                room.mul_(_tensor(norm)[..., None])
+                room.mul_(tensor_of(norm)[..., None])
             if self.standardise.means:
                 mean, scale = self.standardise.means[number], self.standardise.scales[number]
                 room.sub_(torch.from_numpy(mean)).div_(torch.from_numpy(scale)).clamp_(-8, 8)
@@ -132,15 +131,6 @@ class Frames:
             found = each.stored(key, cells)
             self.memory.keep(number, key, found)
         return found
-
-
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor on the memory of an array, which may be a read-only file: it is never written to."""
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 class Padded:

@@ -1,5 +1,6 @@
 """Heads trained by gradient descent: what they have in common, and what the engine asks of them."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -56,6 +57,15 @@ class Output(NamedTuple):
     embedding: Tensor | None = None
     domain: Tensor | None = None
     spread: Tensor | None = None
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """A tensor on the memory of an array, which may be a read-only file: it is never written to."""
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class Neural(ABC):
@@ -133,7 +143,7 @@ class Neural(ABC):
         """What the module gives for the clips (some clips, numbers), piece by piece."""
         module = self.module()
         for first in range(0, len(inputs[0]), ROWS):
-            blocks = [torch.from_numpy(np.ascontiguousarray(block[first : first + ROWS])) for block in inputs]
+            blocks = [tensor_of(np.ascontiguousarray(block[first : first + ROWS])) for block in inputs]
             yield module(Batch([block[None] for block in blocks])).outputs[0]
 
     def module(self) -> nn.Module:

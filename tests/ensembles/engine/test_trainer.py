@@ -173,3 +173,13 @@ def test_held_out_losses_of_many_clips_are_means_over_pieces(monkeypatch, task):
     whole = train(task, [member(0, epochs=1)])[0].loss
     monkeypatch.setattr(trainer, "PIECE", 5)
     assert train(task, [member(0, epochs=1)])[0].loss == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_numbers_too_small_for_the_exponent_are_treated_as_before_training(task, flushed):
+    torch.set_flush_denormal(flushed)
+    try:
+        train(task, [member(0)])
+        assert bool(torch.tensor(2.0**-126) * 0.5 == 0) is flushed
+    finally:
+        torch.set_flush_denormal(False)
