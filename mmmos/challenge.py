@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from mmmos import manifest, recipe
+from mmmos.axes import AXES
 from mmmos.ensembles import recipe as ensemble_recipe
 from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import check_rule
@@ -158,6 +159,14 @@ def _check(inputs: Inputs) -> None:
     unknown = [each for each in recipe.train if each not in sets]
     if unknown:
         raise RecipeError([f"{name}: train: {UnknownName('set of [data]', unknown[0], sorted(sets - SEALED))}"])
+    others = [score for score in inputs.format.axes if score not in AXES]
+    if others and "eval" in sets:
+        asked = f"the format {inputs.format.title!r} asks for {', '.join(others)}"
+        advice = "mmmos submissions write makes an answer in any format from a table of predictions"
+        raise RecipeError([f"[submission]: {asked}, but heads predict {', '.join(AXES)} alone; {advice}."])
+    targets = [each for entry in recipe.grid for each in entry.targets() if each not in sets]
+    if targets:
+        raise RecipeError([f"{name}: target: {UnknownName('set of [data]', targets[0], sorted(sets))}"])
     absent = [axis for axis in inputs.format.axes if axis not in recipe.axes]
     if absent and "eval" in sets:
         raise RecipeError([f"{name}: axes: {absent[0]} is missing, which the format {inputs.format.title!r} asks for."])

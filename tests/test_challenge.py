@@ -66,7 +66,8 @@ def test_the_scores_of_the_evaluation_set_are_not_read(read):
         ('"tiny.toml"', '"quik"', "no ensemble recipe 'quik'. Did you mean 'quick'?"),
         ('"tiny.toml"', '"none.toml"', "no ensemble recipe file"),
         ('name = "first"', 'name = "../first"', "submission.name"),
-        ('name = "first"', 'format = "audiomos2025-track3"', "no submission format 'audiomos2025-track3'."),
+        ('name = "first"', 'format = "audiomos2025-trak2"', "no submission format 'audiomos2025-trak2'. Did you"),
+        ('name = "first"', 'format = "audiomos2025-track1"', "asks for overall, textual, but heads predict PQ,"),
         ("[data]", "[data", "not valid TOML"),
     ],
 )

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmmos.axes import AXES, LONG_NAMES
-from mmmos.errors import InputError
+from mmmos.errors import InputError, UnknownName
 from mmmos.metrics import by_system, evaluate, ktau, lcc, mse, read_predictions, srcc, summary
+from mmmos.statistics import confidence, resample_counts
 
 RATINGS = Path(__file__).parents[2] / "shared/data/audiomos2025_track2/audiomos2025_track2_human_annotations.jsonl"
 pairs = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=2, max_size=40)
@@ -82,22 +83,77 @@ def test_systems_are_given_by_id_or_in_the_order_of_the_truth(predictions, truth
     pd.testing.assert_frame_equal(evaluate(predictions, scores, systems=systems), evaluate(predictions, truth))
 
 
-def test_intervals_hold_the_value_and_are_reproducible(predictions, truth):
-    table = evaluate(predictions, truth, intervals=200, seed=5)
+@pytest.mark.parametrize("method", ["auto", "jackknife", "bca", "percentile"])
+def test_intervals_hold_the_value_and_are_reproducible(predictions, truth, method):
+    table = evaluate(predictions, truth, intervals=200, method=method, seed=5)
     clips = table[table.level == "utterance"]
     assert ((clips.ci_low <= clips.value) & (clips.value <= clips.ci_high)).all()
-    pd.testing.assert_frame_equal(table, evaluate(predictions, truth, intervals=200, seed=5))
+    pd.testing.assert_frame_equal(table, evaluate(predictions, truth, intervals=200, method=method, seed=5))
 
 
-def test_intervals_equal_a_plain_bootstrap_of_the_system_means(predictions, truth):
-    from mmmos.statistics import resample_counts
-
-    table = evaluate(predictions, truth, intervals=50, seed=2).set_index(["axis", "level", "metric"])
+def test_percentile_intervals_equal_a_plain_bootstrap_of_the_system_means(predictions, truth):
+    table = evaluate(predictions, truth, intervals=50, method="percentile", seed=2)
     x = by_system(predictions.loc[truth.index, "PQ"], truth["system"]).to_numpy()
     y = by_system(truth["PQ"], truth["system"]).to_numpy()
     brute = [np.mean((np.repeat(x, c) - np.repeat(y, c)) ** 2) for c in resample_counts(6, 50, 2)]
-    row = table.loc[("PQ", "system", "MSE")]
+    row = table.set_index(["axis", "level", "metric"]).loc[("PQ", "system", "MSE")]
     assert [row.ci_low, row.ci_high] == pytest.approx(np.quantile(brute, [0.025, 0.975]).tolist(), abs=1e-12)
+
+
+def test_systems_are_drawn_with_all_their_clips_unless_clips_are_asked_for(predictions, truth):
+    biased = predictions.add(truth["system"].map(lambda name: int(name[3:]) - 2.5), axis=0)
+    ends = {}
+    for unit in ("system", "clip"):
+        table = evaluate(biased, truth, intervals=200, unit=unit).set_index(["axis", "level", "metric"])
+        x, y = biased.loc[truth.index, "PQ"], truth["PQ"]
+        units = truth["system"] if unit == "system" else None
+        row = table.loc[("PQ", "utterance", "MSE")]
+        assert (row.ci_low, row.ci_high) == pytest.approx(confidence("MSE", x, y, units=units), abs=1e-12)
+        ends[unit] = row.ci_high
+        assert table.loc[("PQ", "system", "MSE")].notna().all()
+    assert ends["system"] > ends["clip"]
+    with pytest.raises(UnknownName, match="clip"):
+        evaluate(biased, truth, unit="clips")
+
+
+def test_every_domain_has_the_rows_of_its_own_clips(predictions, truth):
+    domains = truth["system"].map(lambda name: "music" if name < "sys3" else None)
+    table = evaluate(predictions, truth.assign(domain=domains), by="domain", intervals=50)
+    assert list(table["domain"].unique()) == ["all", "music", "unknown", "within"]
+    keys = ["axis", "level", "metric", "value", "n", "ci_low", "ci_high"]
+    pooled = table[table.domain == "all"][keys].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pooled, evaluate(predictions, truth, intervals=50))
+    music = truth[domains == "music"]
+    alone = evaluate(predictions.loc[music.index], music, intervals=50)
+    pd.testing.assert_frame_equal(table[table.domain == "music"][keys].reset_index(drop=True), alone)
+
+
+def test_within_is_the_mean_over_domains_by_their_sizes(predictions, truth):
+    domains = truth["system"].map(lambda name: "music" if name < "sys2" else "speech")
+    table = evaluate(predictions, truth.assign(domain=domains), by="domain", intervals=200)
+    value = table.set_index(["domain", "axis", "level", "metric"])["value"]
+    for level, weight in (("utterance", 16 / 48), ("system", 2 / 6)):
+        mean = weight * value["music", "CE", level, "MSE"] + (1 - weight) * value["speech", "CE", level, "MSE"]
+        assert value["within", "CE", level, "MSE"] == pytest.approx(mean)
+    clips = table[(table.domain == "within") & (table.level == "utterance")]
+    assert (clips.n == 48).all()
+    assert ((clips.ci_low < clips.value) & (clips.value < clips.ci_high)).all()
+
+
+def test_domain_gaps_inflate_the_pooled_correlation_and_not_the_one_within():
+    rng = np.random.default_rng(0)
+    gap = np.repeat([0.0, 4.0], 100)
+    ids = [f"c{i}" for i in range(200)]
+    truth = pd.DataFrame({"PQ": gap + rng.normal(size=200), "domain": np.where(gap, "music", "speech")}, index=ids)
+    table = evaluate(pd.DataFrame({"PQ": gap + rng.normal(size=200)}, index=ids), truth, by="domain")
+    value = table[table.metric == "SRCC"].set_index("domain")["value"]
+    assert value["all"] > 0.6 and abs(value["within"]) < 0.25
+
+
+@pytest.mark.parametrize(("column", "by", "message"), [("domain", "genre", "no column 'genre'"), ("x", "x", "'all'")])
+def test_columns_that_cannot_divide_the_clips_are_errors(predictions, truth, column, by, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(predictions, truth.assign(**{column: "all"}), by=by)
 
 
 @pytest.mark.parametrize(

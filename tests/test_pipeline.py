@@ -50,6 +50,7 @@ def products(folder: Path, *names: str) -> dict[str, bytes]:
     paths = [folder / "ensembles" / "demo.json", *(folder / "ensembles").rglob("*/*.*")]
     paths += [folder / "submissions" / "demo" / name for name in names]
     visible = [path for path in paths if path.is_file() and "/." not in str(path) and path.parent.name != "boards"]
+    visible = [path for path in visible if path.name != "times.json"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in visible}
 
 

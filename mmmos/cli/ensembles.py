@@ -1,12 +1,25 @@
 """``mmmos ensembles``: train heads, look at them, choose some."""
 
+import json as json_text
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from mmmos.cli.output import put_table, say, shown_path
+from mmmos.cli.ablation import ablate
+from mmmos.cli.output import number_with_interval, printable, put_table, say, shown_path, with_intervals
+from mmmos.cli.shift import shift
+from mmmos.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = App(name="ensembles", help="Train many light heads on stored features, choose a few.")
+app.command(ablate)
+app.command(shift)
+
+# What a rule is compared with on clips it did not see.
+_OTHERS = {"best": "the best head", "average": "the mean of all"}
 
 
 @app.command
@@ -104,8 +117,15 @@ def tune(
 
 
 @app.command
-def show(recipe: str | None = None, /, *, challenge: Path = Path("challenge.toml"), json: bool = False) -> int:
-    """Every trained head of a recipe with its SRCC on each labelled set, best first.
+def show(
+    recipe: str | None = None,
+    /,
+    *,
+    intervals: int = 200,
+    challenge: Path = Path("challenge.toml"),
+    json: bool = False,
+) -> int:
+    """Every trained head of a recipe with its SRCC on each labelled set and the 95 % interval of that, best first.
 
     Example: mmmos ensembles show quick
 
@@ -113,14 +133,18 @@ def show(recipe: str | None = None, /, *, challenge: Path = Path("challenge.toml
     ----------
     recipe
         An ensemble recipe; by default the challenge's own.
+    intervals
+        Bootstrap resamples; 0 for no intervals.
     """
     from mmmos import pipeline
     from mmmos.ensembles.ensemble import select
 
+    _check_resamples("--intervals", intervals)
     pool, wanted = pipeline.finished_pool(challenge, recipe=recipe)
-    members = select(pool, "average").members().drop(columns=[f"weight_{axis}" for axis in pool.axes])
+    members = select(pool, "average").members(intervals).drop(columns=[f"weight_{axis}" for axis in pool.axes])
     by = next((f"{name}_utt_SRCC" for name in ("pam", "dev", "oof") if f"{name}_utt_SRCC" in members), "name")
-    put_table(members.sort_values(by, ascending=by == "name", kind="stable"), as_json=json)
+    members = members.sort_values(by, ascending=by == "name", kind="stable")
+    put_table(members if json else with_intervals(members), as_json=json)
     say(f"{len(pool)} of {wanted} heads are trained.")
     return 0
 
@@ -134,7 +158,11 @@ def select(
     rule: str | None = None,
     on: list[str] | None = None,
     k: int | None = None,
-    metric: str | None = None,
+    metric: list[str] | None = None,
+    calibrate: str | None = None,
+    option: list[str] | None = None,
+    stability: int = 0,
+    intervals: int = 200,
     challenge: Path = Path("challenge.toml"),
     json: bool = False,
 ) -> int:
@@ -149,20 +177,86 @@ def select(
     recipe
         An ensemble recipe; by default the challenge's own.
     rule
-        average, best, top_k, intersect or a plug-in's.
+        average, best, top_k, intersect, greedy, stack or a plug-in's.
     on
-        Sets whose scores may be looked at: pam, dev, oof; repeatable.
+        Sets whose scores may be looked at: pam, dev, oof; repeatable, with a weight as pam=2.
     k
-        How many heads.
+        How many heads; of greedy, how many picks.
     metric
-        utt_SRCC, utt_LCC, utt_KTAU, utt_MSE, or the same with sys_.
+        utt_SRCC, utt_LCC, utt_KTAU, utt_MSE, or the same with sys_; repeatable, with a weight as utt_SRCC=2.
+    calibrate
+        A set with scores, as pam, to whose scale the ensemble's predictions are brought.
+    option
+        A further parameter of the rule, as bags=20; repeatable.
+    stability
+        Resamples of the labelled clips that say how often each member is chosen again, and whether choosing helps.
+    intervals
+        Bootstrap resamples for the intervals of the members' SRCC; 0 for none.
     """
     from mmmos import pipeline
+    from mmmos.ensembles.stability import resample
 
-    sets = on[0] if on and len(on) == 1 else on
-    given = {"on": sets, "k": k, "metric": metric}
+    given: dict[str, object] = {"on": on and _mix("--on", on), "k": k, "metric": metric and _mix("--metric", metric)}
     parameters = {key: value for key, value in given.items() if value is not None}
+    parameters |= {} if calibrate is None else {"calibrate": calibrate}
+    parameters |= {key: _value(text) for key, text in _pairs("--option", option or []).items()}
+    _check_resamples("--stability", stability)
+    _check_resamples("--intervals", intervals)
     ensemble, record = pipeline.choose(challenge, name=name, recipe=recipe, rule=rule, **parameters)
-    put_table(ensemble.members(), as_json=json)
+    members = ensemble.members(intervals)
+    found = resample(ensemble.pool, ensemble.rule, resamples=stability, jobs=0) if stability else None
+    if found is not None:
+        members.insert(2, "chosen", found.stability().set_index("key")["chosen"].loc[members["key"]].to_numpy())
+    put_table(members if json else with_intervals(members), as_json=json)
+    if found is not None:
+        _say_honest(found.honest(), ensemble.rule.rule, stability)
     say(f"{len(ensemble)} of {len(ensemble.pool)} heads: {shown_path(record)}")
     return 0
+
+
+def _check_resamples(flag: str, number: int) -> None:
+    if number < 0:
+        raise UsageError(f"{flag} is a number of resamples, 0 for none; got {number}.")
+
+
+def _say_honest(table: "pd.DataFrame", rule: str, resamples: int) -> None:
+    """How good a rule is on clips it did not see, and what it gains over the best head and the mean of all."""
+    say(f"On the clips that each of {resamples} resamples left out (mean, and the middle 95 %):")
+    for name, rows in table.groupby("set", sort=False):
+        by_ensemble = rows.set_index("ensemble")
+        quality = number_with_interval(*by_ensemble.loc[rule, ["quality", "low", "high"]])
+        gains = by_ensemble.drop(rule)[["gain", "gain_low", "gain_high"]].itertuples(name=None)
+        told = [f"{number_with_interval(*gain)} over {_OTHERS[other]}" for other, *gain in gains]
+        say(f"  {printable(str(name))}: {', '.join([f'{rule} {quality}', *told])}")
+
+
+def _mix(flag: str, texts: list[str]) -> str | list[str] | dict[str, float]:
+    """One name, several, or weights by name where any has one."""
+    if not any("=" in text for text in texts):
+        return texts[0] if len(texts) == 1 else texts
+    weights = _pairs(flag, [text if "=" in text else f"{text}=1" for text in texts])
+    try:
+        return {name: float(weight) for name, weight in weights.items()}
+    except ValueError:
+        raise UsageError(f"A weight of {flag} is a number, as in {next(iter(weights))}=2; got {texts}.") from None
+
+
+def _pairs(flag: str, texts: list[str]) -> dict[str, str]:
+    """Texts by name, of NAME=VALUE."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise UsageError(f"{flag} takes NAME=VALUE, as in bags=20; got {text!r}.")
+        if name in pairs:
+            raise UsageError(f"{flag} gives {name!r} twice.")
+        pairs[name] = value
+    return pairs
+
+
+def _value(text: str) -> object:
+    """A number, truth value or list as JSON writes it, otherwise the text itself."""
+    try:
+        return json_text.loads(text, parse_constant=lambda _: text)
+    except ValueError:
+        return text

@@ -120,15 +120,22 @@ def show_outcome(outcome: "Outcome") -> int:
 
 def _for_people(scores: "pd.DataFrame") -> "pd.DataFrame":
     """An outcome's scores with one text for each correlation and its interval."""
-    shown = scores[["set", "clips", "systems"]].copy()
-    for level, title in (("utt", "over clips"), ("sys", "over systems")):
-        columns = [f"{level}_SRCC{end}" for end in ("", "_low", "_high")]
-        if columns[0] in scores:
-            shown[title] = [_with_interval(*row) for row in scores[columns].itertuples(index=False)]
-    return shown
+    shown = with_intervals(scores).rename(columns={"utt_SRCC": "over clips", "sys_SRCC": "over systems"})
+    return shown[[name for name in ("set", "clips", "systems", "over clips", "over systems") if name in shown]]
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
+def with_intervals(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table for people: columns x, x_low and x_high become one of texts, "0.812 (0.750 to 0.861)"."""
+    for name in [name for name in table if {f"{name}_low", f"{name}_high"} <= set(table)]:
+        ends = [f"{name}_low", f"{name}_high"]
+        texts = [number_with_interval(*row) for row in table[[name, *ends]].itertuples(index=False)]
+        table = table.assign(**{str(name): texts}).drop(columns=ends)
+    return table
+
+
+def number_with_interval(value: float, low: float, high: float) -> str:
+    """A number to three decimals and, where it is defined, its interval."""
     if value != value:
         return "–"
-    return f"{value:.3f}" if low != low else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    text, *ends = (f"{round(number, 3) + 0.0:.3f}" for number in (value, low, high))
+    return text if low != low else f"{text} ({ends[0]} to {ends[1]})"

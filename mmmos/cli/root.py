@@ -86,7 +86,18 @@ def doctor(*, json: bool = False) -> int:
     return 5 if (findings["state"] == "broken").any() else 0
 
 
-def evaluate(predictions: Path, truth: Path, /, *, intervals: int = 1000, seed: int = 0, json: bool = False) -> int:
+def evaluate(
+    predictions: Path,
+    truth: Path,
+    /,
+    *,
+    by: str | None = None,
+    intervals: int = 1000,
+    method: str = "auto",
+    unit: str = "system",
+    seed: int = 0,
+    json: bool = False,
+) -> int:
     """The 32 challenge metrics of an answer file against a manifest with scores, with 95 % intervals.
 
     Example: mmmos evaluate submissions/demo/answer.txt demo/test.csv
@@ -97,12 +108,19 @@ def evaluate(predictions: Path, truth: Path, /, *, intervals: int = 1000, seed: 
         An answer file: id and one column for each axis.
     truth
         A manifest with the same clips and their scores.
+    by
+        A column of the manifest, such as domain: the metrics also for each of its values, and their mean.
     intervals
-        Bootstrap resamples; 0 for none.
+        Bootstrap resamples; 0 for no intervals.
+    method
+        Of the intervals: auto, jackknife, bca, percentile.
+    unit
+        What the intervals take as drawn at random: system, with all its clips, or clip.
     """
     from mmmos.metrics import evaluate as measure
 
-    put_table(measure(str(predictions), str(truth), intervals=intervals, seed=seed), as_json=json)
+    table = measure(str(predictions), str(truth), by=by, intervals=intervals, method=method, unit=unit, seed=seed)
+    put_table(table, as_json=json)
     return 0
 
 

@@ -1,10 +1,10 @@
 """``mmmos submissions``: write, check and compare answer files."""
 
 from pathlib import Path
+from typing import Literal
 
 from cyclopts import App
 
-from mmmos.axes import AXES
 from mmmos.cli.output import put, put_table, say, show_outcome, shown_path
 
 app = App(name="submissions", help="Answer files that are checked before they are sent; leaderboards and reports.")
@@ -21,8 +21,9 @@ def write(
     clips: Path | None = None,
     format: str = FORMAT,
     no_header: bool = False,
+    outside: Literal["error", "clip"] | None = None,
 ) -> int:
-    """Write predictions (a table with an id and the axes) as a checked submission.
+    """Write predictions (a table with an id and the format's scores) as a checked submission.
 
     Example: mmmos submissions write scores.csv --clips eval_list.txt --to submissions/mine
 
@@ -36,14 +37,18 @@ def write(
         A format (name or .toml).
     no_header
         Leave the header out, where the format allows it.
+    outside
+        Scores out of range: "error" refuses them, "clip" moves them to its ends; by default as the format says.
     """
     from mmmos.manifest import read_manifest
-    from mmmos.metrics import read_predictions
-    from mmmos.submissions.write import write_submission
+    from mmmos.submissions.formats import read_format
+    from mmmos.submissions.write import read_scores, write_submission
 
+    rules = read_format(format)
     listed = None if clips is None else read_manifest(str(clips), labels=False)
     header = False if no_header else None
-    path = write_submission(read_predictions(predictions), listed, format=format, to=to, header=header)
+    scores = read_scores(predictions, rules)
+    path = write_submission(scores, listed, format=format, to=to, header=header, outside=outside)
     say(f"Written: {shown_path(path)}")
     return 0
 
@@ -74,29 +79,91 @@ def check(path: Path, /, *, clips: Path | None = None, format: str = FORMAT) -> 
 
 
 @app.command
+def formats(*, json: bool = False) -> int:
+    """The formats at hand: what each is for, its columns, how many rows it has, and the file that holds its rules.
+
+    Example: mmmos submissions formats
+    """
+    import pandas as pd
+
+    from mmmos import recipe
+    from mmmos.errors import UsageError
+    from mmmos.submissions.formats import read_format
+
+    rows, code = [], 0
+    for name in recipe.names("submissions"):
+        try:
+            rules = read_format(name)
+        except UsageError as error:
+            say(str(error))
+            code = 3
+            continue
+        rows.append(
+            {
+                "format": name,
+                "title": rules.title,
+                "columns": list(rules.columns) if json else ",".join(rules.columns),
+                "rows": rules.rows if json else str(rules.rows or "–"),
+                "path": shown_path(recipe.find("submissions", name)),
+            }
+        )
+    put_table(pd.DataFrame(rows, dtype=object), as_json=json)
+    return code
+
+
+@app.command
 def leaderboard(
-    *predictions: Path, truth: Path, to: Path | None = None, intervals: int = 1000, json: bool = False
+    *answers: Path,
+    truth: Path | None = None,
+    challenge: Path | None = None,
+    on: str = "pam",
+    recipe: str | None = None,
+    top: int = 20,
+    to: Path | None = None,
+    intervals: int = 1000,
+    json: bool = False,
 ) -> int:
-    """Compare answer files with the truth, best first, with 95 % intervals.
+    """Compare answer files with the truth, or the runs of a challenge, best first, with intervals and tests.
 
     Example: mmmos submissions leaderboard a/answer.txt b/answer.txt --truth test.csv --to boards
 
     Parameters
     ----------
+    answers
+        Answer files; with --challenge, those that answer the clips of its set.
     truth
         A manifest with scores.
+    challenge
+        A challenge file, to rank its trained runs and ensembles.
+    on
+        With --challenge: the set to compare on: pam, dev, oof, or eval where its scores are known.
+    recipe
+        With --challenge: another ensemble recipe than its own.
+    top
+        With --challenge: how many runs are shown.
     to
         A folder for leaderboard.csv, .md and .html.
     intervals
-        Bootstrap resamples; 0 for none.
+        Resamples of the intervals and permutations of the tests; 0 for neither.
     """
-    from mmmos.submissions.leaderboard import compare, write_leaderboard
+    from mmmos.errors import UsageError
+    from mmmos.submissions.board import for_people, write_leaderboard
+    from mmmos.submissions.leaderboard import compare
 
-    table = compare(predictions, truth, intervals=intervals)
-    shown = [name for name in table.columns if not name.startswith(AXES)]
-    put_table(table if json else table[shown], as_json=json)
+    if (truth is None) == (challenge is None):
+        raise UsageError("Give either --truth, a manifest with scores, or --challenge, a challenge file.")
+    notes: list[str] = []
+    if challenge is not None:
+        from mmmos.pipeline.ranking import rank
+
+        table, notes = rank(challenge, on=on, recipe=recipe, top=top, answers=answers, intervals=intervals)
+    else:
+        table = compare(answers, str(truth), intervals=intervals)
+    put_table(table if json else for_people(table), as_json=json)
+    for note in notes:
+        say(note)
     if to is not None:
-        for path in write_leaderboard(table, to):
+        for path in write_leaderboard(table, to, notes=notes):
             say(f"Written: {shown_path(path)}")
     return 0
 

@@ -1,6 +1,7 @@
 """The clips that heads learn from: which ones, their scores and groups, and the digest that goes into a run's key."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,21 @@ ABOUT = ("set", "domain", "system", "group", *(f"{axis}_variance" for axis in AX
 OUT_OF_FOLD = "oof"
 
 
+class Unlabelled(NamedTuple):
+    """Clips that heads may look at and whose scores they may not: positions among all clips, and their groups."""
+
+    rows: NDArray[np.int64]
+    groups: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Data:
     """What heads are trained on, and every clip they are to predict.
 
     ``features`` of all clips; ``rows`` of the training clips among them, with ``targets`` (training clips, axes) in
     score units, complete, and ``groups``; ``held_out_rows`` and ``held_out_targets`` the same of the set dev.
-    ``about`` (training clips): what else is known of them, columns ``ABOUT``.
+    ``about`` (training clips): what else is known of them, columns ``ABOUT``. ``unlabelled``: clips of the sets that
+    the recipe names as targets.
     """
 
     features: Features
@@ -37,14 +46,19 @@ class Data:
     held_out_rows: NDArray[np.int64]
     held_out_targets: NDArray[np.float64]
     about: pd.DataFrame
+    unlabelled: dict[str, Unlabelled] = field(default_factory=dict)
 
     def for_fitting(self) -> "Data":
-        """The same with the features of training and held-out clips alone, which is all that fitting needs."""
-        kept = np.union1d(self.rows, self.held_out_rows)
+        """The same with the features of training, held-out and target clips alone, which is all that fitting needs."""
+        targets = [each.rows for each in self.unlabelled.values()]
+        kept = np.unique(np.concatenate([self.rows, self.held_out_rows, *targets]))
         features = self.features.of([self.features.ids[row] for row in kept])
         rows, held_out_rows = np.searchsorted(kept, self.rows), np.searchsorted(kept, self.held_out_rows)
+        unlabelled = {
+            name: each._replace(rows=np.searchsorted(kept, each.rows)) for name, each in self.unlabelled.items()
+        }
         features = replace(features, status=features.status.iloc[:0])
-        return replace(self, features=features, rows=rows, held_out_rows=held_out_rows)
+        return replace(self, features=features, rows=rows, held_out_rows=held_out_rows, unlabelled=unlabelled)
 
     def domains(self) -> list[str]:
         """The domain of each training clip, over which folds are balanced; "" where it is unknown."""
@@ -61,6 +75,11 @@ class Data:
         if spec.folds == 1:
             parts["held_out"] = self.features.digest(spec.features, self.held_out_rows)
             parts["held_out_targets"] = self.held_out_targets.tolist()
+        if spec.target:
+            target = self.unlabelled[spec.target]
+            parts["target"] = self.features.digest(spec.features, target.rows)
+            if spec.importance:
+                parts["target_groups"] = list(target.groups)
         columns = heads.columns(spec)
         if columns:
             parts["about"] = self.about[list(columns)].map(str).to_numpy().tolist()
@@ -80,7 +99,6 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
     if len(train) < 2:
         raise InputError([_too_few(len(train), recipe, features, clips)])
     position = {clip: row for row, clip in enumerate(features.ids)}
-    own_groups = train.index.to_series()
 
     def rows_of(index: pd.Index) -> NDArray[np.int64]:
         return np.array([position[clip] for clip in index], dtype=np.int64)
@@ -89,11 +107,33 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
         features,
         rows_of(train.index),
         scores_of(train, axes),
-        tuple(map(str, train.get("group", own_groups).fillna(own_groups))),
+        groups_of(train),
         rows_of(held_out.index),
         scores_of(held_out, axes),
         _about(train, sets),
+        {name: Unlabelled(rows_of(each.index), groups_of(each)) for name, each in _targets(recipe, usable).items()},
     )
+
+
+def groups_of(clips: pd.DataFrame) -> tuple[str, ...]:
+    """What folds must not split: the group of each clip, its id where it has none."""
+    own = clips.index.to_series()
+    return tuple(map(str, clips.get("group", own).fillna(own)))
+
+
+def _targets(recipe: EnsembleRecipe, usable: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The clips of the sets that the grid names as targets, whether they have scores or not.
+
+    Raises ``UnknownName`` for a set that is not there, ``UsageError`` for one that is trained on, or has no clips.
+    """
+    sets, found = sets_of(usable), {}
+    for name in dict.fromkeys(name for entry in recipe.grid for name in entry.targets()):
+        if name in recipe.train:
+            raise UsageError(f"The target {name!r} is a set to train on; name one that is not, such as eval or pam.")
+        if name not in set(sets):
+            raise UnknownName("target, a set of clips", name, sorted(set(map(str, sets)) - set(recipe.train)))
+        found[name] = usable[sets == name]
+    return found
 
 
 def _too_few(found: int, recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> str:

@@ -1,23 +1,29 @@
 """``select``: the chosen ensemble, its predictions, and its record, a small JSON file beside the recipes."""
 
 import inspect
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mmmos import recipe, registry
 from mmmos.ensembles.heads import own_loss
 from mmmos.ensembles.losses import loss
 from mmmos.ensembles.pool import Pool
-from mmmos.ensembles.recipe import SelectRecipe
+from mmmos.ensembles.recipe import SelectRecipe, weights_of
 from mmmos.ensembles.selectors import Selection
+from mmmos.ensembles.shift.anchoring import anchored
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import pretty_json, write_atomic
+
+log = logging.getLogger("mmmos")
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,10 @@ class Ensemble:
         if isinstance(clips, str):
             if clips not in self.pool.ids:
                 raise UnknownName("set", clips, list(self.pool.ids))
-            return self.pool.mean(clips, self.selection.members, self.selection.weights)
+            chosen = self.selection.members, self.selection.weights
+            if self.rule.calibrate is not None:
+                return anchored(self.pool, *chosen, clips, self.rule.calibrate)
+            return self.pool.mean(clips, *chosen)
         ids = list(clips.index if isinstance(clips, pd.DataFrame) else clips)
         known = pd.concat([self.predict(name) for name in self.pool.ids if name != "oof"])
         absent = [clip for clip in ids if clip not in known.index]
@@ -49,8 +58,11 @@ class Ensemble:
             )
         return known.loc[ids]
 
-    def members(self) -> pd.DataFrame:
-        """A row for each member: key, name, the weight of each axis, and its quality on each labelled set."""
+    def members(self, intervals: int = 0) -> pd.DataFrame:
+        """A row for each member: key, name, the weight of each axis, and its quality on each labelled set.
+
+        ``intervals``: bootstrap resamples for the 95 % interval of that, columns ``pam_utt_SRCC_low`` and ``…_high``.
+        """
         chosen = [int(member) for member in self.selection.members]
         table = pd.DataFrame(self.selection.weights, columns=[f"weight_{axis}" for axis in self.pool.axes])
         table.insert(0, "name", [self.pool.specs[member].name for member in chosen])
@@ -58,6 +70,9 @@ class Ensemble:
         part = self.pool.only(chosen)
         for name in self.pool.labelled():
             table[f"{name}_utt_SRCC"] = pd.DataFrame(part.measure(name)).mean(axis=1)
+            if intervals:
+                ends = part.confidence(name, intervals)
+                table[f"{name}_utt_SRCC_low"], table[f"{name}_utt_SRCC_high"] = ends.T
         return table
 
     def members_by_quality(self) -> list[int]:
@@ -96,13 +111,35 @@ def select(pool: Pool, rule: str | SelectRecipe = "average", **parameters: Any) 
     """Choose and weigh runs of a pool.
 
     ``rule``: a registered name, or a recipe's ``[select]``; ``parameters`` (``on``, ``k``, ``metric``, …) are the
-    rule's and go before the recipe's. Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule,
-    ``UsageError`` when the rule averages heads of which one has no scale.
+    rule's and go before the recipe's. A run that predicts anything but finite numbers is not chosen, which is logged.
+    Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule, ``UsageError`` when no run is
+    usable, and when the rule averages heads of which one has no scale.
     """
     chosen = select_recipe(rule, **parameters)
-    selection: Selection = check_rule(chosen)(pool, **chosen.parameters())
+    selector, runs = check_rule(chosen), usable(pool)
+    if len(runs) == len(pool):
+        selection = selector(pool, **chosen.parameters())
+    else:
+        found = selector(pool.only([int(run) for run in runs]), **chosen.parameters())
+        selection = Selection(runs[found.members], found.weights)
     check_scales([pool.specs[member] for member in selection.members])
     return Ensemble(pool, selection, chosen)
+
+
+def usable(pool: Pool) -> NDArray[np.int64]:
+    """Positions of the runs whose predictions are finite on every set; logs which are not.
+
+    Raises ``UsageError`` when there is none.
+    """
+    finite = np.logical_and.reduce([np.isfinite(scores).all(axis=(1, 2)) for scores in pool.scores.values()])
+    broken = np.flatnonzero(~finite)
+    if len(broken) == len(pool):
+        raise UsageError("No head of the pool predicts finite numbers for all clips, so that none can be chosen.")
+    if len(broken):
+        more = f" and {len(broken) - 1} more do" if len(broken) > 1 else " does"
+        first = pool.specs[broken[0]].name
+        log.warning("The head %r%s not predict finite numbers for all clips and cannot be chosen.", first, more)
+    return np.flatnonzero(finite)
 
 
 def check_scales(members: Sequence[HeadSpec]) -> None:
@@ -123,9 +160,10 @@ def check_scales(members: Sequence[HeadSpec]) -> None:
 def select_recipe(rule: str | SelectRecipe, **parameters: Any) -> SelectRecipe:
     """A ``[select]`` table with some parameters replaced. Raises ``UsageError`` for values of the wrong kind."""
     if isinstance(rule, SelectRecipe):
-        parameters = rule.parameters() | parameters
+        kept = {} if rule.calibrate is None else {"calibrate": rule.calibrate}
+        parameters = rule.parameters() | kept | parameters
         rule = rule.rule
-    own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric"}}
+    own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric", "calibrate"}}
     table = {"rule": rule, **own, "options": {name: value for name, value in parameters.items() if name not in own}}
     try:
         return SelectRecipe.model_validate(table)
@@ -139,13 +177,18 @@ def check_rule(chosen: SelectRecipe, labelled: Collection[str] | None = None) ->
     Raises ``UnknownName`` for an unknown rule, parameter, or set without scores.
     """
     selector: Callable[..., Selection] = registry.load("selectors", chosen.rule)
-    known = inspect.signature(selector).parameters
-    allowed = [name for name in known if name != "pool"]
+    allowed = [name for name in inspect.signature(selector).parameters if name != "pool"]
     for name in chosen.parameters():
         if name not in allowed:
             raise UnknownName(f"parameter of the rule {chosen.rule!r}", name, allowed)
-    on = chosen.on if chosen.on is not None or "on" not in known else known["on"].default
-    for name in [on] if isinstance(on, str) else on or []:
+    for name in [*looks_at(chosen), *([] if chosen.calibrate is None else [chosen.calibrate])]:
         if labelled is not None and name not in labelled:
             raise UnknownName("labelled set", name, labelled)
     return selector
+
+
+def looks_at(chosen: SelectRecipe) -> dict[str, float]:
+    """Weights of the sets that a rule looks at, the rule's own where the recipe names none; {} for ``average``."""
+    known = inspect.signature(registry.load("selectors", chosen.rule)).parameters
+    on = chosen.on if chosen.on is not None or "on" not in known else known["on"].default
+    return {} if on is None else weights_of(on)

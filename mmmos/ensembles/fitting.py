@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from mmmos.ensembles import calibration, heads
 from mmmos.ensembles.data import Data
-from mmmos.ensembles.folds import grouped_folds
+from mmmos.ensembles.folds import grouped_folds, part
 from mmmos.ensembles.heads.inputs import Rows, Standardiser
 from mmmos.ensembles.losses import loss
 from mmmos.ensembles.runs import FoldHead, Inputs, Run, inputs_of
+from mmmos.ensembles.shift.importance import importance, repeated
+from mmmos.ensembles.shift.leaving_out import leave_out
 from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UsageError
 
@@ -28,14 +30,16 @@ class Fold(NamedTuple):
 class Problem:
     """What heads of the same kind learn: training clips, then those of dev where they are held out.
 
-    ``inputs`` of all of them; ``scores`` (clips, axes), standardised to ``targets`` by ``scale`` (2, axes); ``splits``:
-    positions of the fitted and of the held-out clips of each fold; ``standardisers`` of each fold.
+    ``inputs`` of all of them; ``scores`` (clips, axes), standardised to ``targets`` by ``scale`` (2, axes);
+    ``learned``: positions of the training clips that anything is learned from; ``splits``: of the fitted ones among
+    them and of the held-out clips of each fold; ``standardisers`` of each fold.
     """
 
     inputs: Inputs
     scores: NDArray[np.float64]
     targets: NDArray[np.float64]
     scale: NDArray[np.float64]
+    learned: Rows
     splits: list[tuple[Rows, Rows]]
     standardisers: list[Standardiser]
 
@@ -47,35 +51,63 @@ def fit(
 
     ``together``: neural heads in a stack. A head that diverges costs itself only.
     """
-    problem = pose(specs[0], data)
-    if heads.is_neural(specs[0].head):
-        folds = _trained_together(specs, data, problem, device, together)
-    else:
-        folds = [_fitted_alone(spec, problem) for spec in specs]
-    for spec, members in zip(specs, folds, strict=True):
-        try:
-            yield spec, _run(spec, data, problem, members)
-        except ValueError as error:
-            yield spec, error
+    for alike in _of_one_problem(specs):
+        problem = pose(alike[0], data)
+        if heads.is_neural(alike[0].head):
+            folds = _trained_together(alike, data, problem, device, together)
+        else:
+            folds = [_fitted_alone(spec, problem) for spec in alike]
+        for spec, members in zip(alike, folds, strict=True):
+            try:
+                yield spec, _run(spec, data, problem, members)
+            except ValueError as error:
+                yield spec, error
+
+
+def _of_one_problem(specs: Sequence[HeadSpec]) -> list[list[HeadSpec]]:
+    """Specs of one kind by what they learn from: where that is a share of the groups, the seed decides which."""
+    seeds = dict.fromkeys(spec.seed if spec.share < 1 else 0 for spec in specs)
+    return [[spec for spec in specs if spec.share == 1 or spec.seed == seed] for seed in seeds]
 
 
 def pose(spec: HeadSpec, data: Data) -> Problem:
-    """What a spec is to learn. Raises ``UsageError`` when nothing can be held out."""
-    deviation = data.targets.std(axis=0)
-    scale = np.array([data.targets.mean(axis=0), np.where(deviation > 0, deviation, 1)])
+    """What a spec is to learn. Raises ``UsageError`` when nothing can be held out, or too little is left to fit."""
     rows, scores = data.rows, data.targets
+    fold = np.zeros(len(rows), np.int64)
+    if spec.folds > 1:
+        fold = grouped_folds(data.groups, spec.folds, data.domains())
+    kept = part(data.groups, spec.share, spec.seed, fold)
+    learned = np.flatnonzero(kept)
     if spec.folds == 1:
         if not len(data.held_out_rows):
             raise UsageError("folds = 1 holds out the set dev, which has no clips with features and scores")
         rows = np.concatenate([rows, data.held_out_rows])
         scores = np.concatenate([scores, data.held_out_targets])
-        splits = [(np.arange(len(data.rows)), np.arange(len(data.rows), len(rows)))]
+        splits = [(learned, np.arange(len(data.rows), len(rows)))]
     else:
-        fold = grouped_folds(data.groups, spec.folds, data.domains())
-        splits = [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(fold.max() + 1)]
-    inputs = inputs_of(spec, data.features).at(rows)
+        every = range(fold.max() + 1)
+        splits = [(np.flatnonzero(kept & (fold != each)), np.flatnonzero(fold == each)) for each in every]
+    fewest = min(len(fitted) for fitted, _ in splits)
+    if spec.share < 1 and fewest < 2:
+        raise UsageError(
+            f"share = {spec.share:g} leaves too little to fit: clips in the smallest fold: {fewest}; take a larger one"
+        )
+    targets = data.targets[learned]
+    deviation = targets.std(axis=0)
+    scale = np.array([targets.mean(axis=0), np.where(deviation > 0, deviation, 1)])
+    if spec.importance:
+        weights = importance(spec, data, learned)
+        splits = [(repeated(fitted, weights), held) for fitted, held in splits]
+    every_input = inputs_of(spec, data.features)
+    inputs = every_input.at(rows)
     standardisers = [inputs.standardiser(spec.normalise, fitted) for fitted, _ in splits]
-    return Problem(inputs, scores, (scores - scale[0]) / scale[1], scale, splits, standardisers)
+    if spec.leave_out:
+        unlabelled = every_input.at(data.unlabelled[str(spec.target)].rows).blocks
+        pairs = zip(standardisers, splits, strict=True)
+        standardisers = [
+            leave_out(each, inputs.at(fitted).blocks, unlabelled, spec.leave_out) for each, (fitted, _) in pairs
+        ]
+    return Problem(inputs, scores, (scores - scale[0]) / scale[1], scale, learned, splits, standardisers)
 
 
 def calibration_of(spec: HeadSpec) -> calibration.Kind:
@@ -125,7 +157,7 @@ def _members(spec: HeadSpec, data: Data, problem: Problem) -> Iterator[Any]:
     smallest = min(len(fitted) for fitted, _ in problem.splits)
     for number, (fitted, held) in enumerate(problem.splits):
         head: Any = heads.make_of(spec)
-        head.constants = _tensors(head.criterion().of_training(data.targets, problem.scale))
+        head.constants = _tensors(head.criterion().of_training(data.targets[problem.learned], problem.scale))
         batch = min(head.options.batch, smallest)
         stream = (spec.seed, number)
         yield Member(head, problem.standardisers[number], fitted, held, smallest // batch, batch, stream)
@@ -142,15 +174,17 @@ def _anchored(member: Any, result: Any, problem: Problem) -> Fold:
 
 
 def _side(head: Any, data: Data, problem: Problem) -> dict[str, NDArray[Any]]:
-    """What a head's objective reads beside the scores; clips of dev have zeros there, which nothing reads."""
+    """What a head's objective reads beside the scores; clips not learned from have zeros there, which nothing reads."""
     from mmmos.ensembles.heads.neural import Neural
 
     if type(head).side is Neural.side:
         return {}
-    count = len(data.rows)
-    found = head.side(data.about, problem.inputs.at(np.arange(count)).clip_means())
-    longer = len(problem.targets) - count
-    return {name: np.pad(values, [(0, longer)] + [(0, 0)] * (values.ndim - 1)) for name, values in found.items()}
+    learned = problem.learned
+    found = head.side(data.about.iloc[learned], problem.inputs.at(learned).clip_means())
+    side = {name: np.zeros((len(problem.targets), *own.shape[1:]), own.dtype) for name, own in found.items()}
+    for name, own in found.items():
+        side[name][learned] = own
+    return side
 
 
 def _tensors(arrays: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
@@ -169,11 +203,13 @@ def _run(spec: HeadSpec, data: Data, problem: Problem, folds: Sequence[Fold]) ->
         if not np.isfinite(fold.held).all():
             raise ValueError("its predictions are not finite; try a lower lr or another normalise")
         held[rows], fold_of[rows] = fold.held, number
-    scores, truth, kind = held * problem.scale[1] + problem.scale[0], problem.scores, calibration_of(spec)
+    scores, kind = held * problem.scale[1] + problem.scale[0], calibration_of(spec)
     if spec.folds == 1:
         rows = problem.splits[0][1]
-        calibrated, out_of_fold = calibration.fit(kind, scores[rows], truth[rows]), scores[:0]
+        calibrated, out_of_fold = calibration.fit(kind, scores[rows], problem.scores[rows]), scores[:0]
     else:
+        truth = np.full_like(problem.scores, np.nan)
+        truth[problem.learned] = problem.scores[problem.learned]
         calibrated = calibration.fit(kind, scores, truth)
         out_of_fold = calibration.cross_fitted(kind, scores, truth, fold_of)
     return Run(

@@ -1,6 +1,7 @@
 """Grouped folds: clips that share a track, a speaker, a prompt or a video stay on one side of every split."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,6 +36,22 @@ def grouped_folds(groups: Sequence[str], folds: int, labels: Sequence[str] | Non
         fold[group] = filled.index(min(filled))
         filled[fold[group]] += sizes[group]
     return np.array([fold[group] for group in groups], dtype=np.int64)
+
+
+def part(groups: Sequence[str], share: float, seed: int, fold: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """True (clips,) for the clips of a share of the groups, rounded up to whole ones, of each ``fold`` (clips,) alike.
+
+    The seed decides which; a larger share has all groups of a smaller one.
+    """
+    if share >= 1:
+        return np.ones(len(groups), dtype=bool)
+    place: dict[str, tuple[float, bytes]] = {}
+    for number in np.unique(fold):
+        names = {group: _digest(f"{seed} {group}") for group, own in zip(groups, fold, strict=True) if own == number}
+        order = sorted(names, key=names.__getitem__)
+        place |= {group: ((rank + 1) / len(order), names[group]) for rank, group in enumerate(order)}
+    drawn = set(sorted(place, key=place.__getitem__)[: math.ceil(round(share * len(place), 9))])
+    return np.array([group in drawn for group in groups])
 
 
 def _digest(name: str) -> bytes:

@@ -1,7 +1,7 @@
 """One ``[[grid]]`` table of an ensemble recipe: the space it spans, and the heads that are meant."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -10,11 +10,14 @@ from mmmos import recipe, registry
 from mmmos.ensembles import heads, search
 from mmmos.ensembles.losses import loss as find_loss
 from mmmos.ensembles.search import Choices, Point, Range
-from mmmos.ensembles.spec import LAYER_CHOICES, Calibration, HeadSpec, Layers, Normalise, Samples
+from mmmos.ensembles.spec import LAYER_CHOICES, Calibration, HeadSpec, Layers, LeaveOut, Normalise, Samples, Share
 from mmmos.errors import UnknownName, UsageError
 
 # Each layer of a feature set alone, as a value of ``layers``.
 EACH = "each"
+
+# Most feature sets of which all subsets are meant: 255 subsets.
+MOST_OF_SUBSETS = 8
 
 # Points that give no new head, one after another, after which a draw gives up.
 MISSES = 10_000
@@ -26,7 +29,8 @@ Sets = Collection[str] | Mapping[str, Collection[str]]
 class GridEntry(recipe.Recipe):
     """One ``[[grid]]`` table: every value may be a list of alternatives, and all combinations are meant.
 
-    ``features = "all"`` is all feature sets together, "each" every one alone; ``layers = "each"`` every layer of one.
+    ``features = "all"`` is all feature sets together, "each" every one alone, "subsets" every choice of some or all of
+    them, smaller ones first; ``layers = "each"`` every layer of one.
     ``draw``: that many different combinations, drawn at random, in place of all; ``draw_seed`` decides which, and of a
     larger draw they come first. ``options`` and ``loss_options`` may then be ranges, as in { low = 1e-5, high = 1e-2,
     log = true }.
@@ -43,6 +47,10 @@ class GridEntry(recipe.Recipe):
     loss_options: dict[str, Any] = Field(default_factory=dict)
     seed: int | list[int] = 0
     folds: int = Field(default=5, ge=1)
+    share: Share | list[Share] = 1.0
+    target: str | list[str] | None = None
+    importance: bool | list[bool] = False
+    leave_out: LeaveOut | list[LeaveOut] = 0.0
     calibration: Calibration = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -55,6 +63,10 @@ class GridEntry(recipe.Recipe):
             raise ValueError(f"{named[0]} is a range; say with draw = how many heads to draw from it")
         return found
 
+    def targets(self) -> list[str]:
+        """The sets whose clips heads look at without their scores."""
+        return [str(name) for name in _alternatives(self.target) if name is not None]
+
 
 def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
     """What a table leaves open. Its points have "inputs" (feature sets and layers), and "options.lr" for an option.
@@ -65,6 +77,13 @@ def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
     empty = [name for name, value in every.items() if value == [] or value == [[]]]
     if empty:
         raise UsageError(f"the list of alternatives of {empty[0]!r} is empty")
+    adapts = any(_alternatives(entry.importance)) or any(_alternatives(entry.leave_out))
+    if adapts != (entry.target is not None):
+        raise UsageError(
+            'importance = true and leave_out need target = "eval", "pam" or another set that is not trained on'
+            if adapts
+            else f"nothing looks at the target {entry.target!r}; say importance = true, or leave_out = 0.2"
+        )
     heads = _alternatives(entry.head)
     for head in heads:
         registry.load("heads", head)
@@ -78,6 +97,10 @@ def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
         "loss": _alternatives(entry.loss),
         **{f"loss_options.{name}": _alternatives(value) for name, value in entry.loss_options.items()},
         "seed": _alternatives(entry.seed),
+        "share": _alternatives(entry.share),
+        "target": _alternatives(entry.target),
+        "importance": _alternatives(entry.importance),
+        "leave_out": _alternatives(entry.leave_out),
         **{f"options.{name}": _alternatives(value) for name, value in entry.options.items()},
     }
 
@@ -126,6 +149,10 @@ def _spec(entry: GridEntry, point: Point, axes: tuple[str, ...]) -> HeadSpec:
         axes=axes,
         seed=point["seed"],
         folds=entry.folds,
+        share=point["share"],
+        target=point["target"] if point["importance"] or point["leave_out"] else None,
+        importance=point["importance"],
+        leave_out=point["leave_out"],
         calibration=entry.calibration,
         options=_options(head, head_class.Options, options_of(point, "options")),
     )
@@ -144,6 +171,10 @@ def _check(spec: HeadSpec, head_class: Any) -> None:
         raise UsageError(f"the head {name!r} learns no layer weights; use layers = all, last, mean or names")
     if heads.reads(name) == "frames" and spec.samples == "windows":
         raise UsageError(f"the head {name!r} reads the frames of whole clips; leave samples out")
+    if spec.leave_out and heads.reads(name) == "frames":
+        raise UsageError(f"the head {name!r} reads frames, and leave_out looks at pooled vectors; leave it out")
+    if spec.leave_out and spec.normalise != "standard":
+        raise UsageError(f'leave_out hides standardised dimensions: use normalise = "standard", not {spec.normalise!r}')
     if head_class.own_loss:
         return
     loss = find_loss(spec.loss, spec.loss_options)
@@ -162,11 +193,23 @@ def _feature_choices(entry: GridEntry, feature_sets: Sets) -> list[tuple[str, ..
         return [tuple(known)]
     if entry.features == "each":
         return [(name,) for name in known]
+    if entry.features == "subsets":
+        return _subsets(known)
     choices = [(choice,) if isinstance(choice, str) else tuple(choice) for choice in _alternatives(entry.features)]
     for name in (name for choice in choices for name in choice):
         if name not in known:
             raise UnknownName("feature set", name, known)
     return choices
+
+
+def _subsets(known: list[str]) -> list[tuple[str, ...]]:
+    """All choices of some feature sets or all, by size. Raises ``UsageError`` for too many sets."""
+    if len(known) > MOST_OF_SUBSETS:
+        raise UsageError(
+            f'features = "subsets" takes {MOST_OF_SUBSETS} feature sets at most, not {len(known)}, which have'
+            f" {2 ** len(known) - 1} subsets; list those that are meant"
+        )
+    return [choice for size in range(1, len(known) + 1) for choice in combinations(known, size)]
 
 
 def _inputs(

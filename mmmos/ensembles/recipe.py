@@ -1,7 +1,7 @@
 """The recipe of an ensemble (``ensembles/*.toml``): a grid of heads, spelled out to specs, and a rule to choose by."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -16,23 +16,38 @@ SEALED = frozenset({"eval"})
 
 METRICS = tuple(f"{level}_{name}" for level in ("utt", "sys") for name in ("SRCC", "LCC", "KTAU", "MSE"))
 
+# A name, several that count alike, or a weight for each.
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Mix = str | list[str] | dict[str, Weight]
+
+
+def weights_of(mix: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+    """The weight of each name of a mix; of a name or a list, 1 for each time that it is there."""
+    if isinstance(mix, Mapping):
+        return {name: float(weight) for name, weight in mix.items()}
+    names = [mix] if isinstance(mix, str) else list(mix)
+    return {name: float(names.count(name)) for name in names}
+
 
 class SelectRecipe(recipe.Recipe):
     """``[select]``: a rule, the sets whose truth it may look at, and its parameters.
 
-    ``metric``: utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_. ``options``: of a plug-in's rule.
+    ``metric``: utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_. ``on`` and ``metric`` may be several, or a
+    table of weights. ``calibrate``: the labelled set to whose scale the chosen ensemble's predictions are brought, see
+    ``shift.anchoring``. ``options``: further parameters of the rule.
     """
 
     rule: str = "average"
-    on: str | list[str] | None = None
+    on: Mix | None = None
     k: int | None = Field(default=None, ge=1)
-    metric: str | None = None
+    metric: Mix | None = None
+    calibrate: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("on")
     @classmethod
-    def _not_eval(cls, on: str | list[str] | None) -> str | list[str] | None:
-        if "eval" in ([on] if isinstance(on, str) else on or []):
+    def _not_eval(cls, on: Mix | None) -> Mix | None:
+        if on is not None and SEALED & set(weights_of(on)):
             raise ValueError("the evaluation set is never selected on; use pam, dev or oof (out-of-fold)")
         if on is not None and not on:
             raise ValueError("names no set; use pam, dev or oof (out-of-fold)")
@@ -40,10 +55,20 @@ class SelectRecipe(recipe.Recipe):
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, metric: str | None) -> str | None:
-        if metric is not None and metric not in METRICS:
-            raise ValueError(str(UnknownName("metric", metric, METRICS)))
+    def _known(cls, metric: Mix | None) -> Mix | None:
+        if metric is not None and not metric:
+            raise ValueError(f"names no metric; use one of {', '.join(METRICS)}")
+        for name in () if metric is None else weights_of(metric):
+            if name not in METRICS:
+                raise ValueError(str(UnknownName("metric", name, METRICS)))
         return metric
+
+    @field_validator("calibrate")
+    @classmethod
+    def _open(cls, calibrate: str | None) -> str | None:
+        if calibrate in SEALED:
+            raise ValueError("nothing is calibrated on the evaluation set; use pam, dev or oof (out-of-fold)")
+        return calibrate
 
     def parameters(self) -> dict[str, Any]:
         """The rule's keyword arguments."""

@@ -3,8 +3,10 @@
     <recipe>/<key>/run.json                  spec, digest of the training data, epochs of each head, SHA-256 of arrays
     <recipe>/<key>/head.safetensors          arrays of each fold's head, target scale, calibration, out-of-fold scores
     <recipe>/<key>/predictions.safetensors   scores of the clips last asked for, and the out-of-fold scores
+    <recipe>/<key>/times.json                s of wall time: fit, and predict for a number of clips
 
-``key`` is the first 16 hex digits of the SHA-256 of the spec and the training data. Nothing stored is code.
+``key`` is the first 16 hex digits of the SHA-256 of the spec and the training data. Nothing stored is
+code. Times are no part of a run: no key, record or answer depends on them, and without them it is whole.
 """
 
 import hashlib
@@ -34,7 +36,7 @@ Array = NDArray[np.float64]
 Scores = NDArray[np.float32]
 Inputs = Any  # Pooled, or frames.Frames, whose module is loaded when a head reads them
 
-ABOUT, ARRAYS, PREDICTIONS = "run.json", "head.safetensors", "predictions.safetensors"
+ABOUT, ARRAYS, PREDICTIONS, TIMES = "run.json", "head.safetensors", "predictions.safetensors", "times.json"
 # Seconds after which a temporary file is of a killed process; writing one takes far less.
 STALE = 3600
 
@@ -107,8 +109,8 @@ def run_key(spec: HeadSpec, data: str) -> str:
     return spec.key(data)[:16]
 
 
-def save_run(run: Run, folder: Path) -> None:
-    """Write a run under a temporary name and rename its folder."""
+def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
+    """Write a run under a temporary name and rename its folder; ``seconds``: how long it was trained."""
     arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "out_of_fold": run.out_of_fold}
     arrays |= {f"calibration.{name}": array for name, array in run.calibration.state().items()}
     for number, member in enumerate(run.members):
@@ -127,6 +129,8 @@ def save_run(run: Run, folder: Path) -> None:
     try:
         write_atomic(temporary / ARRAYS, data)
         write_atomic(temporary / ABOUT, pretty_json(about))
+        if seconds is not None:
+            write_atomic(temporary / TIMES, pretty_json({"fit": round(seconds, 6)}))
         if not is_done(folder, run.key):
             delete_run(folder, run.key)
             temporary.rename(folder / run.key)
@@ -200,11 +204,26 @@ def predictions(folder: Path, key: str, features: Features, digest: str) -> Pred
     if stored is not None:
         return stored
     run = load_run(folder, key)
+    begun = time.perf_counter()
     found = Predictions(run.predict(features), run.out_of_fold)
+    seconds = time.perf_counter() - begun
     if not np.isfinite(found.scores).all():
         raise ValueError("its predictions are not finite; try a lower lr or another normalise")
     write_atomic(path, tensor_bytes(found._asdict(), metadata={"of": f"{digest} {_checksum(found)}"}))
+    taken = times(folder, key) | {"predict": round(seconds, 6), "clips": len(found.scores)}
+    write_atomic(folder / key / TIMES, pretty_json(taken))
     return found
+
+
+def times(folder: Path, key: str) -> dict[str, float]:
+    """How long a run took, as far as it is known: ``fit`` and ``predict`` (s of wall time, features being there), the
+    latter for ``clips``. Heads that are trained together share their time equally.
+    """
+    try:
+        stored = json.loads((folder / key / TIMES).read_text(encoding="utf-8"))
+        return {name: float(stored[name]) for name in ("fit", "predict", "clips") if name in stored}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _stored(path: Path, digest: str) -> Predictions | None:

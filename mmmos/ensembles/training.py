@@ -5,6 +5,7 @@ interruption. On a GPU groups are planned from the whole grid and trained whole:
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -89,7 +90,7 @@ def keyed_specs(recipe: EnsembleRecipe, data: Data, name: str = "recipe") -> dic
     """The heads of a recipe by the names of their run folders."""
     layers = {name: array.layer_names for name, array in data.features.sets.items()}
     specs = recipe.specs(layers, f"the ensemble recipe {name!r}")
-    kinds = {spec: (spec.features, spec.folds == 1, columns(spec)) for spec in specs}
+    kinds = {spec: (spec.features, spec.folds == 1, columns(spec), spec.target, spec.importance) for spec in specs}
     digests = {kind: data.digest(spec) for spec, kind in kinds.items()}
     return {run_key(spec, digests[kind]): spec for spec, kind in kinds.items()}
 
@@ -112,6 +113,7 @@ def _train_group(data: Data, folder: Path, device: str, group: Group) -> list[Ou
 
     What a head raises costs that head only: if it breaks its group, the others are trained without it.
     """
+    begun = time.perf_counter()
     try:
         with _one_thread():
             results = list(fit(group.specs, data, device=device, together=group.together))
@@ -120,9 +122,10 @@ def _train_group(data: Data, folder: Path, device: str, group: Group) -> list[Ou
             alone = [Group((spec,), group.together) for spec in group.specs]
             return [each for one in alone for each in _train_group(data, folder, device, one)]
         results = [(group.specs[0], error)]
+    share = (time.perf_counter() - begun) / len(results)
     for _, result in results:
         if isinstance(result, runs.Run):
-            runs.save_run(result, folder)
+            runs.save_run(result, folder, share)
     return [(_key(spec, result, data), _sentence(result)) for spec, result in results]
 
 

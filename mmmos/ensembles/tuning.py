@@ -212,8 +212,11 @@ class _Study:
         names = [name for name in space if name not in ("inputs", "seed")]
         point = {name: _chosen(trial, f"{number}.{name}", space[name]) for name in names}
         features, layers = self._inputs(trial, number, space)
+        plain = ("head", "normalise", "samples", "loss", "share", "importance", "leave_out")
+        looks = point["importance"] or point["leave_out"]
         return entry.model_copy(
-            update={name: point[name] for name in ("head", "normalise", "samples", "loss")}
+            update={name: point[name] for name in plain}
+            | {"target": point["target"] if looks else None}
             | {kind: options_of(point, kind) for kind in ("loss_options", "options")}
             | {"features": [list(features)], "layers": layers if isinstance(layers, str) else [list(layers)]}
             | {"draw": None, "draw_seed": 0}

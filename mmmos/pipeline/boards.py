@@ -1,22 +1,20 @@
 """Leaderboards and the report: how good an ensemble is on every set whose scores may be shown."""
 
-import json
 import logging
-from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 
-import mmmos
 from mmmos import manifest
 from mmmos.axes import AXES
 from mmmos.challenge import Inputs
-from mmmos.ensembles.ensemble import Ensemble, select
+from mmmos.ensembles.ensemble import Ensemble, looks_at, select
 from mmmos.errors import InputError
 from mmmos.features.table import Features
-from mmmos.files import key_of, write_atomic
-from mmmos.submissions.leaderboard import leaderboard, write_leaderboard
-from mmmos.submissions.report import write_report
+from mmmos.pipeline import evidence
+from mmmos.submissions.board import write_leaderboard
+from mmmos.submissions.leaderboard import leaderboard
+from mmmos.submissions.report import WORST, tables, write_report
 
 ENSEMBLE = "ensemble"
 
@@ -36,7 +34,7 @@ def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, p
     """
     boards = {}
     truths = {name: inputs.clips.loc[list(ensemble.pool.ids[name])] for name in ensemble.pool.labelled()}
-    evaluation = _evaluation_truth(inputs)
+    evaluation = evaluation_truth(inputs)
     if evaluation is not None and "eval" in ensemble.pool.ids:
         truths["eval"] = evaluation.loc[list(ensemble.pool.ids["eval"])]
     for name in sorted(truths, key=_TELLING.index):
@@ -47,7 +45,7 @@ def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, p
             entries = {model: scores.loc[truth.index] for model, scores in _entries(ensemble, name).items()}
             columns = list(ensemble.pool.axes)
             boards[name] = _board(
-                inputs.runs / inputs.recipe_name / "boards" / f"{name}.json",
+                _folder(inputs) / f"{name}.json",
                 entries,
                 truth[columns],
                 systems,
@@ -56,28 +54,18 @@ def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, p
     return boards
 
 
+def _folder(inputs: Inputs) -> Path:
+    """Where the tables of a recipe's reports are kept."""
+    return inputs.runs / inputs.recipe_name / "boards"
+
+
 def _board(
     path: Path, entries: dict[str, pd.DataFrame], truth: pd.DataFrame, systems: pd.Series | None, intervals: int
 ) -> pd.DataFrame:
-    """A leaderboard, read from ``path`` when that was made of the same numbers: many bootstraps take long."""
+    """A leaderboard, read from ``path`` when that was made of the same numbers: many intervals take long."""
     parts = [*entries.values(), truth, *([] if systems is None else [systems.to_frame()])]
-    made_of = key_of(
-        {
-            "mmmos": mmmos.__version__,
-            "models": list(entries),
-            "tables": [sha256(pd.util.hash_pandas_object(part).to_numpy().tobytes()).hexdigest() for part in parts],
-            "intervals": intervals,
-        }
-    )
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["made_of"] == made_of:
-            return pd.DataFrame(stored["table"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    table = leaderboard(entries, truth, systems=systems, intervals=intervals)
-    write_atomic(path, json.dumps({"made_of": made_of, "table": table.to_dict("list")}))
-    return table
+    made_of = {"models": list(entries), "tables": list(map(evidence.digest, parts)), "intervals": intervals, "code": 2}
+    return evidence.kept_table(path, made_of, lambda: leaderboard(entries, truth, systems=systems, intervals=intervals))
 
 
 def _entries(ensemble: Ensemble, name: str) -> dict[str, pd.DataFrame]:
@@ -91,7 +79,7 @@ def _entries(ensemble: Ensemble, name: str) -> dict[str, pd.DataFrame]:
     return entries
 
 
-def _evaluation_truth(inputs: Inputs) -> pd.DataFrame | None:
+def evaluation_truth(inputs: Inputs) -> pd.DataFrame | None:
     """The evaluation manifests with their scores, None where they hold none."""
     sources = inputs.challenge.data.sources(inputs.workspace).get("eval")
     if not sources:
@@ -118,26 +106,37 @@ def write_files(
     data = counts.groupby(["set", "domain"], sort=False).agg(
         clips=("path", "size"), usable=("usable", "sum"), rejected=("rejected", "sum")
     )
-    truth = _evaluation_truth(inputs) if shown == "eval" else inputs.clips
-    drawn = ensemble.predict(shown)
+    truth = evaluation_truth(inputs) if shown == "eval" else inputs.clips
+    drawn, kept = ensemble.predict(shown), _folder(inputs)
+    if truth is not None:
+        truth = truth.loc[drawn.index]
+        truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]
+        truth = truth.drop(columns=[axis for axis in AXES if axis not in ensemble.pool.axes])
+        drawn = drawn.loc[truth.index]
+    worst = [] if truth is None else list(tables.worst(tables.compared(drawn, truth), WORST).index)
     write_report(
         folder / "report.html",
         title=name,
         data=data.reset_index(),
         leaderboards=boards,
         predictions=drawn,
-        truth=None if truth is None else truth.loc[drawn.index],
+        truth=truth,
         members=ensemble.members(),
         rejects=rejected,
         flags=features.flagged(),
         notes=_notes(ensemble, boards, absent),
+        shown=shown,
+        ceilings=None if truth is None else evidence.ceilings(kept, shown, truth),
+        stability=evidence.chosen_again(kept, ensemble),
+        contributions=evidence.contributed(kept, ensemble),
+        excerpts=evidence.excerpts(kept, inputs.clips.loc[worst], features),
     )
 
 
 def _notes(ensemble: Ensemble, boards: dict[str, pd.DataFrame], absent: list[str]) -> list[str]:
     """What a reader has to know before believing the numbers."""
     rule = ensemble.rule
-    seen = [rule.on] if isinstance(rule.on, str) else rule.on or []
+    seen = list(looks_at(rule))
     where = f", by {rule.rule} on {' and '.join(seen)}" if seen else f", by {rule.rule}"
     notes = [f"{len(ensemble)} of {len(ensemble.pool)} heads are averaged{where}."]
     if set(seen) & set(boards):

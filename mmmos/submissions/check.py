@@ -12,18 +12,16 @@ Contents
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
 from mmmos.errors import InputError, Problem
+from mmmos.submissions.archive import answer_bytes, archives
 from mmmos.submissions.formats import PLAIN_NUMBER, Format, read_format
 
-MAX_BYTES = 64 * 2**20
-MAX_ENTRIES = 64
 SHOWN = 10
 READ_LIMIT = 20
 
@@ -37,14 +35,14 @@ def check_submission(
 ) -> list[Problem]:
     """Every problem of a submission; an empty list means that it can be sent.
 
-    ``path``: the answer file, a zip that holds it, or the folder of both. ``clips``: manifest or list of ids that
-    must be answered; without it, ids must match the format's ``id_pattern`` and ``rows``.
+    ``path``: the answer file, a zip of any name that holds it, or the folder of both. ``clips``: manifest or list of
+    ids that must be answered; without it, ids must match the format's ``id_pattern`` and ``rows``.
     Never raises for what the file holds; a file that is not there is a problem too.
     """
     rules, path = read_format(format, workspace), Path(path)
     if path.is_dir():
         return _check_folder(path, rules, clips)
-    data, problems = _answer_bytes(path, rules)
+    data, problems = answer_bytes(path, rules)
     if data is None:
         return problems
     if not zipfile.is_zipfile(path) and path.name != rules.file:
@@ -53,12 +51,12 @@ def check_submission(
 
 
 def read_answer(path: str | Path, format: str | Path | Format, workspace: str | Path = ".") -> pd.DataFrame:
-    """Scores of an answer file or its zip: float64, indexed by ``id``, a column per axis by its short name.
+    """Scores of an answer file or its zip: float64, indexed by ``id``, columns ``Format.axes``.
 
     Whether the clips are those of a list is not asked here. Raises ``InputError`` naming the first twenty problems.
     """
     rules, path = read_format(format, workspace), Path(path)
-    data, problems = _answer_bytes(path, rules)
+    data, problems = answer_bytes(path, rules)
     answer = _parse(data, str(path), rules) if data is not None else _Answer(str(path))
     problems = problems + answer.problems
     if problems:
@@ -68,64 +66,15 @@ def read_answer(path: str | Path, format: str | Path | Format, workspace: str | 
 
 
 def _check_folder(folder: Path, rules: Format, clips: pd.DataFrame | Sequence[str] | None) -> list[Problem]:
-    data, problems = _answer_bytes(folder / rules.file, rules)
+    data, problems = answer_bytes(folder / rules.file, rules)
     if data is not None:
         problems = problems + _check_bytes(data, str(folder / rules.file), rules, clips)
-    if rules.archive:
-        archive = folder / rules.archive
-        packed, found = _answer_bytes(archive, rules)
+    for archive in archives(folder, rules):
+        packed, found = answer_bytes(archive, rules)
         problems = problems + found
         if data is not None and packed is not None and packed != data:
             problems.append(Problem(str(archive), f"holds another {rules.file} than the folder. Write both again."))
     return problems
-
-
-def _answer_bytes(path: Path, rules: Format) -> tuple[bytes | None, list[Problem]]:
-    """Content of an answer file, plain or zipped, or None; and what is wrong with the file around it."""
-    name = str(path)
-    if not path.is_file():
-        return None, [Problem(name, "is not there." if not path.exists() else "is not a file.")]
-    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        return _unzip(path, rules)
-    if path.stat().st_size > MAX_BYTES:
-        return None, [Problem(name, f"has {path.stat().st_size} bytes; an answer has at most {MAX_BYTES}.")]
-    return path.read_bytes(), []
-
-
-def _unzip(path: Path, rules: Format) -> tuple[bytes | None, list[Problem]]:
-    """The answer at a zip's root, read in memory up to ``MAX_BYTES``; nothing is unpacked to disk."""
-    name = str(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_ENTRIES:
-                return None, [Problem(name, f"holds {len(entries)} files; it must hold {rules.file} and nothing else.")]
-            problems = [p for entry in entries if (p := _entry_problem(name, entry, rules))]
-            answers = [entry for entry in entries if entry.filename == rules.file]
-            if len(answers) != 1:
-                what = "holds no" if not answers else f"holds {len(answers)} files named"
-                return None, [*problems, Problem(name, f"{what} {rules.file} at its root; one is needed.")]
-            if answers[0].flag_bits & 1:
-                return None, [*problems, Problem(name, f"{rules.file} is encrypted.")]
-            with archive.open(answers[0]) as file:
-                data = file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        return None, [Problem(name, f"is not a zip that can be read: {error}.")]
-    if len(data) > MAX_BYTES:
-        return None, [*problems, Problem(name, f"{rules.file} has more than {MAX_BYTES} bytes when unpacked.")]
-    return data, problems
-
-
-def _entry_problem(name: str, entry: zipfile.ZipInfo, rules: Format) -> Problem | None:
-    inside = entry.filename
-    parts = PurePosixPath(inside.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or "\\" in inside or ":" in inside:
-        return Problem(name, f"holds the path {inside!r}, which leads out of the folder it is unpacked in.")
-    if inside != rules.file and parts.name == rules.file:
-        return Problem(name, f"holds {inside!r}: the answer must lie at the root, not in a folder.")
-    if inside != rules.file and not entry.is_dir():
-        return Problem(name, f"also holds {inside!r}; it must hold {rules.file} and nothing else.")
-    return None
 
 
 @dataclass
@@ -188,8 +137,12 @@ def _lines(text: str, answer: _Answer, rules: Format) -> list[str]:
     if rules.newline == "lf" and returns:
         answer.add(f"{len(returns)} lines end with CRLF; the format wants LF.", returns[0])
     if rules.newline == "crlf" and len(returns) < len(lines):
-        answer.add(f"{len(lines) - len(returns)} lines end with LF; the format wants CRLF.")
-    return [line.removesuffix("\r") for line in lines]
+        bare = next(number for number, line in enumerate(lines, start=1) if not line.endswith("\r"))
+        answer.add(f"{len(lines) - len(returns)} lines end with LF; the format wants CRLF.", bare)
+    lines = [line.removesuffix("\r") for line in lines]
+    if inside := [number for number, line in enumerate(lines, start=1) if "\r" in line]:
+        answer.add("holds a carriage return where the line does not end; lines end with LF or CRLF.", inside[0])
+    return lines
 
 
 def _header(line: str, answer: _Answer, rules: Format) -> int:
@@ -215,12 +168,16 @@ def _row(line: str, number: int, answer: _Answer, rules: Format, first: dict[str
     clip = fields[0]
     if not clip or clip != clip.strip():
         answer.add(f"the id {clip!r} is empty or has spaces around it.", number, rules.id)
+    if not rules.allows_id(clip):
+        answer.add(f"the id {clip!r} ends in a file's extension, which the format forbids.", number, rules.id)
     if clip in first:
         answer.add(f"the id {clip!r} stands on line {first[clip]} and here again.", number, rules.id)
     first.setdefault(clip, number)
     answer.ids.append((number, clip))
     if len(fields) != len(rules.columns):
-        answer.add(f"has {len(fields)} fields; {len(rules.columns)} are needed: {', '.join(rules.columns)}.", number)
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        wanted = f"{', '.join(rules.columns)}, with {rules.delimiter!r} between them"
+        answer.add(f"has {count}; {len(rules.columns)} are needed: {wanted}.", number)
         return
     scores = []
     for column, text in zip(rules.columns[1:], fields[1:], strict=True):
@@ -246,6 +203,11 @@ def _number_problem(text: str, rules: Format) -> str | None:
         return f"{text!r} has a sign; write 0."
     if not low <= float(text) <= high:
         return f"{text} is outside {low:g} to {high:g}."
+    decimals = len(text.partition(".")[2])
+    if decimals < rules.fewest_decimals:
+        return f"{text} has too few decimals; the least is {rules.fewest_decimals}."
+    if rules.most_decimals is not None and decimals > rules.most_decimals:
+        return f"{text} has too many decimals; the most is {rules.most_decimals}."
     return None
 
 

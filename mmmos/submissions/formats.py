@@ -1,10 +1,12 @@
 """Formats: what an answer file must look like, read from TOML on the shelf ``submissions`` (or a path).
 
 Conventions
-    Columns are named, and axes found by any of their names; a format's column order is the order in the file, and
-    nothing else depends on it. Encoding is UTF-8 without a byte order mark, always.
+    The columns after the id are scores. One that is an axis goes by the axis's short name and is found by any of its
+    names; any other goes by its own name and is found in any case. The order of a format's columns is the order in the
+    file, and nothing else depends on it. Encoding is UTF-8 without a byte order mark, always.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Literal, Self
@@ -13,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mmmos.axes import AXES, find_axis
 from mmmos.errors import UsageError
+from mmmos.manifest.readers import is_audio
 from mmmos.recipe import Recipe, find, read
 
 PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -25,11 +28,11 @@ class Format(Recipe):
     file: str = Field(pattern=r"^[\w-][\w.-]*$")
     """Name of the answer file."""
     archive: str | None = Field(default=None, pattern=r"^[\w-][\w.-]*\.zip$")
-    """Name of a zip that holds the answer file at its root, or none."""
+    """Name by which a zip with the answer file at its root is written, or none; one of any name is accepted."""
     id: str = Field(default="sample_id", min_length=1)
     """Name of the id column, which comes first."""
     columns: tuple[str, ...] = ("sample_id", *AXES)
-    """Names of all columns, in the order of the file."""
+    """Names of all columns, in the order of the file: the id, then the scores."""
     header: Literal["required", "optional", "forbidden"] = "required"
     write_header: bool = True
     """Whether an optional header is written unless asked otherwise."""
@@ -37,12 +40,18 @@ class Format(Recipe):
     quoting: bool = False
     """Whether a field may stand in double quotes (RFC 4180), so that ids may hold the delimiter; never a newline."""
     decimals: int = Field(default=6, ge=0, le=15)
+    """Decimals of a score that is written."""
+    fewest_decimals: int = Field(default=0, ge=0)
+    most_decimals: int | None = Field(default=None, ge=0)
+    """Decimals that a score may have; None means any number of them."""
     range: tuple[float, float] = (0.0, 10.0)
     """Lowest and highest score allowed."""
     outside: Literal["error", "clip"] = "error"
     """What the writer does with scores outside ``range``."""
     id_pattern: str | None = None
     """Regular expression that a whole id matches; with ``rows`` it stands in where no list of clips is given."""
+    id_extension: Literal["allowed", "forbidden"] = "allowed"
+    """Whether an id may end in the extension of an audio file, such as ``.wav``."""
     rows: int | None = Field(default=None, ge=1)
     """Number of clips in the challenge's list."""
     order: Literal["list", "any"] = "any"
@@ -63,25 +72,56 @@ class Format(Recipe):
     @field_validator("range")
     @classmethod
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if not bounds[0] < bounds[1]:
-            raise ValueError(f"the lower end must come first and be lower, got {list(bounds)}")
+        if not (bounds[0] < bounds[1] and all(map(math.isfinite, bounds))):
+            raise ValueError(f"the lower end must come first and be lower, both finite, got {list(bounds)}")
         return bounds
 
     @model_validator(mode="after")
-    def _columns_are_the_id_and_axes(self) -> Self:
+    def _columns_are_the_id_and_scores(self) -> Self:
         if self.columns[:1] != (self.id,):
             raise ValueError(f"the first of columns must be the id column {self.id!r}, got {list(self.columns)}")
-        axes = [find_axis(name) for name in self.columns[1:]]
-        if not axes or None in axes or len(set(axes)) < len(axes):
+        if not self.axes:
+            raise ValueError(f"columns must hold a score after the id, got {list(self.columns)}")
+        found = [(find_axis(name) or name).lower() for name in self.columns]
+        if len(set(found)) < len(found):
+            raise ValueError(f"columns must be different from each other in any case, got {list(self.columns)}")
+        if bad := [name for name in self.columns if not self._can_head(name)]:
             raise ValueError(
-                f"after the id, columns must be different axes of {', '.join(AXES)}, got {list(self.columns)}"
+                f"a column's name must be text, not a number, without {self.delimiter!r}, quotes and outer spaces, "
+                f"got {bad[0]!r}"
             )
         return self
 
+    @model_validator(mode="after")
+    def _decimals_are_allowed(self) -> Self:
+        most = self.decimals if self.most_decimals is None else self.most_decimals
+        if not self.fewest_decimals <= self.decimals <= most:
+            raise ValueError(f"decimals must lie from fewest_decimals to most_decimals, got {self.decimals}")
+        if any(round(end, self.decimals) != end for end in self.range):
+            raise ValueError(f"the ends of range must have at most {self.decimals} decimals, got {list(self.range)}")
+        return self
+
+    def _can_head(self, name: str) -> bool:
+        """Whether a column's name can be read back from a header line."""
+        try:
+            float(name)
+        except ValueError:
+            return bool(name) and name == name.strip() and name.isprintable() and not {self.delimiter, '"'} & set(name)
+        return False
+
     @property
     def axes(self) -> tuple[str, ...]:
-        """Short names of the axes in the order of the file."""
-        return tuple(axis for name in self.columns[1:] if (axis := find_axis(name)))
+        """Names of the scores in the order of the file: an axis's short name, else the column's own."""
+        return tuple(find_axis(name) or name for name in self.columns[1:])
+
+    def axis_of(self, name: str) -> str | None:
+        """Which of ``axes`` a column of predictions holds, by its name; None for any other column."""
+        wanted = (find_axis(name) or name.strip()).lower()
+        return next((axis for axis in self.axes if axis.lower() == wanted), None)
+
+    def allows_id(self, clip: str) -> bool:
+        """False for an id with an audio file's extension where the format forbids one."""
+        return self.id_extension == "allowed" or not is_audio(clip)
 
     @property
     def line_end(self) -> str:

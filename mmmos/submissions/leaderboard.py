@@ -1,32 +1,47 @@
-"""Leaderboards: models ranked by the mean over axes of system-level SRCC, each with its bootstrap interval.
+"""Leaderboards: models ranked by the mean over axes of system-level SRCC, every number with its interval.
 
 Conventions
     One row a model, best first. ``sys_SRCC`` is the mean over axes, ``PQ_sys_SRCC`` one axis; "utt" is the level of
-    clips. ``_low`` and ``_high`` are the ends of the 95 % percentile interval. All models and axes share one set of
-    resamples, so the interval of a mean over axes is a joint one and models are compared on equal resamples.
-    Files escape model names for where they are read: HTML, Markdown, and spreadsheets that would run a formula.
+    clips. ``_low`` and ``_high`` are the ends of the 95 % interval (``mmmos.statistics.sampling``) over systems, each
+    with all its clips, or over clips where no systems are known. All models and axes share the same samples, so the
+    interval of a mean over axes is a joint one, and that of a difference of models a paired one.
+    ``model``, ``score_test``, ``eval_metric``, ``fit_time`` and ``pred_time_test`` are called as AutoGluon calls them.
 """
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from mmmos.axes import AXES
 from mmmos.errors import InputError
-from mmmos.files import write_atomic
 from mmmos.manifest import read_manifest
-from mmmos.metrics import LEVELS, METRICS, Aligned, Systems, align, read_predictions
-from mmmos.statistics import bootstrap, interval, resample_counts
+from mmmos.metrics import LEVELS, METRICS, Systems, align, read_predictions
+from mmmos.statistics import Sampling, bootstrap_many, holm, measure, permutation_test, sampling
 
-NAMES = {"sys": "systems", "utt": "clips"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What may be known of a model beside its predictions.
+FACTS = ("members", "fit_time", "pred_time_test")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Level:
+    """All models at one level, ``true`` (axes, items), ``predicted`` (axes, models, items); ``units``: of each clip."""
+
+    true: Array
+    predicted: Array
+    units: NDArray[np.object_] | None
+
+    @property
+    def size(self) -> int:
+        """Number of items."""
+        return self.true.shape[1]
 
 
 def leaderboard(
@@ -35,197 +50,157 @@ def leaderboard(
     *,
     systems: Systems | None = None,
     intervals: int = 1000,
+    about: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row a model, sorted by ``sys_SRCC``, or by ``utt_SRCC`` where no systems are known.
 
     ``predictions``: model name -> scores indexed by clip id. ``truth``, ``systems``: as in ``mmmos.evaluate``.
-    ``intervals``: bootstrap resamples, 0 for none.
+    ``intervals``: resamples of the bootstrap and permutations of a test, 0 for neither. ``about``: indexed by model
+    name, with any of the columns ``members`` (number of runs), ``fit_time`` (s) and ``pred_time_test`` (s for these
+    clips).
 
-    Returns columns ``model``, ``sys_SRCC``, ``sys_SRCC_low``, ``sys_SRCC_high``, the same for ``utt_SRCC``,
-    ``behind``, ``behind_low``, ``behind_high`` (how far the ranking SRCC is below the first row's, with the interval
-    of that difference over paired resamples: where it holds 0 the data do not tell the two apart), ``sys_LCC`` …
-    ``utt_MSE`` (means over axes), ``PQ_sys_SRCC`` … (every axis, level and metric), ``n_clips``, ``n_systems``;
-    without systems there are no ``sys_`` columns and ``n_systems`` is 0.
+    Returns columns ``model``; ``score_test`` and ``eval_metric`` (what ranks, and its name); ``sys_SRCC``,
+    ``sys_SRCC_low``, ``sys_SRCC_high``, the same for ``utt_SRCC``; ``behind``, ``behind_low``, ``behind_high`` (how far
+    the score is below the first row's, with the interval of that difference); ``p`` (of a paired
+    permutation test against the first row, adjusted by Holm's method over all others: from 0.05 up, the data do not
+    tell the two apart); ``sys_LCC`` … ``utt_MSE`` (means over axes) and ``PQ_sys_SRCC`` … (every axis, level and
+    metric) with their intervals; those of ``about``; ``n_clips``, ``n_systems``. Without systems there are no ``sys_``
+    columns and ``n_systems`` is 0.
     Raises ``InputError`` for no models, or naming the model whose predictions do not match the truth.
     """
     if not predictions:
         raise InputError(["A leaderboard needs the predictions of at least one model."])
-    counts: dict[int, np.ndarray] = {}
-    rows, samples = [], []
-    for name, frame in predictions.items():
-        try:
-            aligned = align(frame, truth, systems)
-        except InputError as error:
-            raise InputError([f"Model {name!r}: {problem}" for problem in error.problems]) from None
-        scores, resampled = _row(aligned, counts, intervals, seed)
-        rows.append({"model": name, **scores})
-        samples.append(resampled)
-    table = pd.DataFrame(rows)
-    ranking = "sys_SRCC" if "sys_SRCC" in table else "utt_SRCC"
-    table = table.sort_values(ranking, ascending=False, kind="stable", na_position="last")
+    levels, axes = _levels(predictions, truth, systems)
+    ranking = "sys" if "sys" in levels else "utt"
+    columns: dict[str, Any] = {"model": list(predictions), "eval_metric": f"{ranking}_SRCC"}
+    samples = {name: _samples(level, intervals, seed) if intervals else None for name, level in levels.items()}
+    drawn = {}
+    for name, level in levels.items():
+        for metric in METRICS:
+            found, drawn[f"{name}_{metric}"] = _measured(f"{name}_{metric}", level, axes, samples[name])
+            columns |= found
+    table = pd.DataFrame(columns)
+    table["score_test"] = table[f"{ranking}_SRCC"]
+    table["n_clips"], table["n_systems"] = levels["utt"].size, levels["sys"].size if "sys" in levels else 0
+    if about is not None:
+        table = table.join(about.reindex(columns=[name for name in FACTS if name in about]), on="model")
+    table = table.sort_values("score_test", ascending=False, kind="stable", na_position="last")
     first = table.index[0]
-    table["behind"] = table[ranking].loc[first] - table[ranking]
-    if intervals:
-        ends = [interval(samples[first][ranking] - samples[row][ranking]) for row in table.index]
-        table["behind_low"], table["behind_high"] = zip(*ends, strict=True)
+    table["behind"] = table["score_test"].loc[first] - table["score_test"]
+    used = samples[ranking]
+    if used is not None:
+        scores = drawn[f"{ranking}_SRCC"]
+        table["behind_low"], table["behind_high"] = _ends(used, scores[first] - scores[table.index.to_numpy()], None)
+        table["p"] = _against_first(levels[ranking], list(table.index), intervals, seed)
     return table[[column for column in _order() if column in table]].reset_index(drop=True)
 
 
 def compare(
     answers: Sequence[str | Path], truth: str | Path | pd.DataFrame, *, intervals: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Leaderboard of answer files against a manifest with scores, each named by its folder or file.
+    """Leaderboard of answer files against a manifest with scores, each named by its folder or file (``read_answers``).
 
-    ``first/answer.txt`` is called "first", ``mine.csv`` is called "mine"; files whose names would be equal go by
-    their paths. Raises ``InputError`` as ``leaderboard`` and ``read_predictions`` do.
+    Raises ``InputError`` as ``leaderboard`` and ``read_predictions`` do.
     """
     clips = truth if isinstance(truth, pd.DataFrame) else read_manifest(str(truth))
+    return leaderboard(read_answers(answers), clips, intervals=intervals, seed=seed)
+
+
+def read_answers(answers: Sequence[str | Path]) -> dict[str, pd.DataFrame]:
+    """Scores of answer files by name: ``first/answer.txt`` is called "first", ``mine.csv`` "mine"; files whose names
+    would be equal go by their paths.
+    """
     paths = [Path(answer) for answer in answers]
     names = [path.resolve().parent.name if path.stem == "answer" else path.stem for path in paths]
     names = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
-    predictions = {name: read_predictions(path) for name, path in zip(names, paths, strict=True)}
-    return leaderboard(predictions, clips, intervals=intervals, seed=seed)
+    return {name: read_predictions(path) for name, path in zip(names, paths, strict=True)}
 
 
-def write_leaderboard(table: pd.DataFrame, folder: str | Path, title: str = "Leaderboard") -> list[Path]:
-    """Write ``leaderboard.csv`` (every column), ``.md`` (the main ones) and ``.html`` (self-contained) into a folder.
-
-    ``table``: as ``leaderboard`` returns it. Returns the three paths. Equal tables give equal bytes.
-    """
-    html = render("leaderboard.html", title=title, board=board(table))
-    texts = {"csv": _csv(table), "md": _markdown(table, title), "html": html}
-    return [write_atomic(Path(folder) / f"leaderboard.{kind}", text) for kind, text in texts.items()]
-
-
-def board(table: pd.DataFrame) -> dict[str, Any]:
-    """What the templates show of a leaderboard: columns, rows, the per-axis table, and the scale of its interval bars.
-
-    ``ranking`` is "sys" or "utt"; bars span the lowest to the highest end of all intervals, as fractions in [0, 1].
-    """
-    ranking = "sys" if "sys_SRCC" in table else "utt"
-    levels = [level for level in ("sys", "utt") if f"{level}_SRCC" in table]
-    low, high, value = (f"{ranking}_SRCC{end}" for end in ("_low", "_high", ""))
-    bars: list[dict[str, float] | None] = [None] * len(table)
-    scale = None
-    if low in table and table[low].notna().any():
-        scale = (float(min(table[low].min(), table[value].min())), float(max(table[high].max(), table[value].max())))
-        width = (scale[1] - scale[0]) or 1.0
-        bars = [
-            None if math.isnan(a) else {k: (v - scale[0]) / width for k, v in (("low", a), ("high", b), ("value", c))}
-            for a, b, c in table[[low, high, value]].astype(float).itertuples(index=False)
-        ]
-    return {
-        "ranking": NAMES[ranking],
-        "n_clips": int(table["n_clips"].iloc[0]),
-        "n_systems": int(table["n_systems"].iloc[0]),
-        "levels": levels,
-        "level_names": NAMES,
-        "axes": [axis for axis in AXES if f"{axis}_utt_SRCC" in table],
-        "metrics": ["SRCC", "LCC", "KTAU", "MSE"],
-        "scale": scale,
-        "rows": [{"bar": bar, **row} for bar, row in zip(bars, table.to_dict("records"), strict=True)],
+def _levels(
+    predictions: Mapping[str, pd.DataFrame], truth: pd.DataFrame, systems: Systems | None
+) -> tuple[dict[str, Level], list[str]]:
+    """All models beside the truth at "utt" and, where systems are known, "sys"; and the axes."""
+    found = []
+    for name, frame in predictions.items():
+        try:
+            found.append(align(frame, truth, systems))
+        except InputError as error:
+            raise InputError([f"Model {name!r}: {problem}" for problem in error.problems]) from None
+    first, pairs = found[0], [each.levels() for each in found]
+    units = None if first.systems is None else first.systems.to_numpy(object)
+    levels = {
+        LEVELS[level]: Level(
+            true.to_numpy().T,
+            np.stack([each[level][0].to_numpy().T for each in pairs], axis=1),
+            units if level == "utterance" else None,
+        )
+        for level, (_, true) in pairs[0].items()
     }
+    return levels, list(first.true.columns)
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of this package as text; every value is escaped, and a missing one is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmmos.submissions"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = format_number
-    return environment.get_template(template).render(**values)
+def _samples(level: Level, resamples: int, seed: int) -> Sampling:
+    return sampling(level.size, level.units, resamples=resamples, seed=seed)
 
 
-def format_number(value: Any, decimals: int = 3) -> str:
-    """A number for reading: fixed decimals, a true minus, "–" where it is undefined; integers and texts as they are."""
-    if isinstance(value, float | np.floating):
-        if math.isnan(value):
-            return "–"
-        text = f"{value:.{decimals}f}"
-        return f"\u2212{text[1:]}" if text.startswith("-") else text
-    return "–" if value is None else str(value)
+def _measured(name: str, level: Level, axes: Sequence[str], samples: Sampling | None) -> tuple[dict[str, Any], Array]:
+    """A metric of all models as columns, of each axis and their mean; and that mean in all samples (models, …)."""
+    metric = name.partition("_")[2]
+    sides = list(zip(level.predicted, level.true, strict=True))
+    parts = [f"{axis}_{name}" for axis in axes]
+    values = np.stack([measure(metric, predicted, true) for predicted, true in sides])
+    columns: dict[str, Any] = {name: values.mean(axis=0), **dict(zip(parts, values, strict=True))}
+    if samples is None:
+        return columns, values.mean(axis=0)[:, None]
+    drawn = np.stack([bootstrap_many(metric, predicted, true, samples.counts) for predicted, true in sides])
+    for column, part in zip((name, *parts), (drawn.mean(axis=0), *drawn), strict=True):
+        columns[f"{column}_low"], columns[f"{column}_high"] = _ends(samples, part, metric)
+    return columns, drawn.mean(axis=0)
 
 
-def _row(
-    aligned: Aligned, counts: dict[int, np.ndarray], intervals: int, seed: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Scores of one model, and its mean SRCC in every resample by level; ``counts`` keeps what all models share."""
-    row: dict[str, Any] = {"n_clips": len(aligned.true), "n_systems": 0}
-    samples = {}
-    for level, (predicted, true) in aligned.levels().items():
-        short, n = LEVELS[level], len(true)
-        for metric, function in METRICS.items():
-            values = {axis: function(predicted[axis], true[axis]) for axis in true.columns}
-            row |= {f"{axis}_{short}_{metric}": value for axis, value in values.items()}
-            row[f"{short}_{metric}"] = float(np.mean(list(values.values())))
-        if level == "system":
-            row["n_systems"] = n
-        if intervals:
-            if n not in counts:
-                counts[n] = resample_counts(n, intervals, seed)
-            key = f"{short}_SRCC"
-            samples[key] = np.mean([bootstrap("SRCC", predicted[a], true[a], counts[n]) for a in true.columns], axis=0)
-            row[f"{key}_low"], row[f"{key}_high"] = interval(samples[key])
-    return row, samples
+def _ends(samples: Sampling, values: Array, metric: str | None) -> tuple[list[float], list[float]]:
+    """Ends of the intervals of statistics (models, samples)."""
+    ends = [samples.interval(each, metric) for each in values]
+    return [low for low, _ in ends], [high for _, high in ends]
+
+
+def _against_first(level: Level, order: list[int], resamples: int, seed: int) -> Array:
+    """Adjusted p-value of each model in order against the first of them, NaN for that one and where undefined.
+
+    With ranks centred and scaled to unit length, 1 − SRCC is half the sum of squared distances between predicted and
+    true ranks. What the test swaps between two models is an item's distance, the root mean square over the axes: so
+    all axes of an item go together, and the scale of predictions does not count.
+    """
+    apart = _unit_ranks(level.predicted) - _unit_ranks(level.true)[:, None]
+    distance = np.sqrt((apart**2).mean(axis=0))
+    right, first = np.zeros(level.size), distance[order[0]]
+    p = [float("nan")]
+    for model in order[1:]:
+        defined = bool(np.isfinite(first).all() and np.isfinite(distance[model]).all())
+        test = (
+            permutation_test("MSE", first, distance[model], right, resamples=resamples, seed=seed)
+            if defined
+            else np.nan
+        )
+        p.append(test)
+    return np.asarray(holm(p))
+
+
+def _unit_ranks(values: Array) -> Array:
+    """Centred mid-ranks along the last axis, scaled to length 1; NaN where all values are equal."""
+    flat = rankdata(values.reshape(-1, values.shape[-1]), axis=1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.divide(flat, length, out=np.full_like(flat, np.nan), where=length > 0).reshape(values.shape)
 
 
 def _order() -> list[str]:
     """Every column that a leaderboard may have, in its order."""
     ends, levels, metrics = ("", "_low", "_high"), ("sys", "utt"), ("SRCC", "LCC", "KTAU", "MSE")
-    columns = ["model", *(f"{level}_SRCC{end}" for level in levels for end in ends), *(f"behind{end}" for end in ends)]
-    columns += [f"{level}_{metric}" for level in levels for metric in metrics[1:]]
-    columns += [f"{axis}_{level}_{metric}" for level in levels for metric in metrics for axis in AXES]
-    return [*columns, "n_clips", "n_systems"]
-
-
-def _csv(table: pd.DataFrame) -> str:
-    """Every column at full precision; a text that a spreadsheet would run as a formula begins with an apostrophe."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(table.columns)
-    for row in table.itertuples(index=False):
-        writer.writerow([_cell(value) for value in row])
-    return file.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA) else value
-    return "" if isinstance(value, float) and math.isnan(value) else value
-
-
-def _markdown(table: pd.DataFrame, title: str) -> str:
-    view = board(table)
-    columns = [(f"{level}_{metric}", f"{level} {metric}") for level in view["levels"] for metric in view["metrics"]]
-    lines = [f"# {_escaped(title)}", "", _caption(view), ""]
-    columns.insert(1, ("behind", "behind the first"))
-    lines += ["| model | " + " | ".join(label for _, label in columns) + " |", "|---|" + "---:|" * len(columns)]
-    for row in view["rows"]:
-        cells = [_with_interval(row, column) for column, _ in columns]
-        lines.append(f"| {_escaped(str(row['model']))} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _caption(view: Mapping[str, Any]) -> str:
-    systems = f", {view['n_systems']} systems" if view["n_systems"] else ""
-    note = "; in brackets the 95 % bootstrap interval" if view["scale"] else ""
-    means = f"Means over {', '.join(view['axes'])}, ranked by SRCC of {view['ranking']}{note}."
-    return f"{view['n_clips']} clips{systems}. {means}"
-
-
-def _with_interval(row: Mapping[str, Any], column: str) -> str:
-    ends: Sequence[float] = [row.get(f"{column}_{end}", math.nan) for end in ("low", "high")]
-    value = format_number(row[column])
-    return value if math.isnan(ends[0]) else f"{value} [{format_number(ends[0])}, {format_number(ends[1])}]"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!" else letter for letter in line)
+    columns = ["model", "score_test", "eval_metric"]
+    columns += [f"{level}_SRCC{end}" for level in levels for end in ends]
+    columns += [*(f"behind{end}" for end in ends), "p"]
+    columns += [f"{level}_{metric}{end}" for level in levels for metric in metrics[1:] for end in ends]
+    columns += [f"{a}_{level}_{metric}{end}" for level in levels for metric in metrics for a in AXES for end in ends]
+    return [*columns, *FACTS, "n_clips", "n_systems"]

@@ -1,11 +1,12 @@
 """Writing a submission: everything is validated first, and each file is written whole or not at all.
 
 Conventions
-    Predictions are a DataFrame indexed by clip id with a column per axis, found by name. A score is written as a plain
-    decimal with the format's number of decimals, never with an exponent, never as minus zero.
+    Predictions are a DataFrame indexed by clip id with a column for each score of the format, found by name. A score is
+    written as a plain decimal with the format's number of decimals, never with an exponent, never as minus zero.
     Equal predictions give equal bytes, in the answer file, in the zip and in ``provenance.json``.
 """
 
+import csv
 import hashlib
 import io
 import logging
@@ -21,14 +22,14 @@ import numpy as np
 import pandas as pd
 
 import mmmos
-from mmmos.axes import find_axis
-from mmmos.errors import InputError, UsageError
+from mmmos.errors import InputError, Problem, UsageError
 from mmmos.files import pretty_json, write_atomic
 from mmmos.submissions.formats import Format, read_format
 
 PROVENANCE = "provenance.json"
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "transformers", "nnAudio", "librosa")
 SHOWN = 5
+READ_LIMIT = 20
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,44 @@ def write_submission(
     return Path(to) / rules.file
 
 
+def read_scores(path: str | Path, rules: Format) -> pd.DataFrame:
+    """Predictions from comma-separated text: an id, then scores under a header that names them, or, without one, the
+    format's scores in its order.
+
+    Returns float64 columns named as in ``Format.axes``, indexed by ``id``; columns of other names are left out.
+    Raises ``InputError`` naming each line that cannot be read.
+    """
+    file = str(path)
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            rows = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError:
+        raise InputError([Problem(file, "does not exist.")]) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError([Problem(file, f"cannot be read as comma-separated text: {error}.")]) from None
+    columns = [rules.axis_of(name) for name in rows[0][1][1:]] if rows else []
+    if any(columns):
+        rows = rows[1:]
+    else:
+        columns = list(rules.axes)
+    ids, scores, problems = [], [], []
+    for line, row in rows:
+        try:
+            scores.append([float(score) for score, axis in zip(row[1:], columns, strict=True) if axis])
+            ids.append(row[0])
+        except ValueError:
+            expected = f"expected an id and {len(columns)} columns with {', '.join(rules.axes)}"
+            problems.append(Problem(file, f"{expected}; got {','.join(row)!r}.", line))
+    if problems or not ids:
+        found = problems[:READ_LIMIT] or [Problem(file, "holds no scores.")]
+        raise InputError(found, max(0, len(problems) - READ_LIMIT))
+    index = pd.Index(ids, name="id", dtype=object)
+    return pd.DataFrame(scores, index=index, columns=[axis for axis in columns if axis], dtype=np.float64)
+
+
 def answer_text(scores: pd.DataFrame, rules: Format, *, header: bool | None = None) -> str:
-    """The answer file's text: one line per row of validated ``scores`` (columns named by short axis names)."""
+    """The answer file's text: one line per row of validated ``scores`` (columns ``Format.axes``)."""
     lines = [rules.delimiter.join(rules.columns)] if rules.has_header(header) else []
     for clip, row in zip(scores.index, scores[list(rules.axes)].to_numpy(np.float64), strict=True):
         fields = [_quoted(clip, rules), *(_decimal(value, rules.decimals) for value in row)]
@@ -147,10 +184,11 @@ def _validated(
         raise UsageError(f'outside must be "error" or "clip"; got {outside!r}.')
     names: dict[str, list[Any]] = {}
     for column in frame.columns:
-        if axis := find_axis(str(column)):
+        if axis := rules.axis_of(str(column)):
             names.setdefault(axis, []).append(column)
     problems = [
-        f"The predictions have {len(names.get(a, []))} columns for {a}; one is needed."
+        f"The predictions have {len(names.get(a, []))} columns for {a}; one is needed. "
+        f"They have: {', '.join(map(str, frame.columns)) or 'none'}."
         for a in rules.axes
         if len(names.get(a, [])) != 1
     ]
@@ -185,6 +223,7 @@ def _id_problems(predicted: pd.Index, ids: pd.Index, rules: Format, *, listed: b
         "ids are in the list more than once": ids[ids.duplicated()].unique() if listed else [],
         "clips have no prediction": ids.difference(predicted, sort=False),
         "predictions are for clips that are not in the list": predicted.difference(ids, sort=False),
+        "ids end in a file's extension, which the format forbids": [i for i in ids if not rules.allows_id(str(i))],
         f"ids cannot be written with the delimiter {rules.delimiter!r}": [
             i for i in ids if not _writable(str(i), rules)
         ],

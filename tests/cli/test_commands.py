@@ -22,6 +22,7 @@ from mmmos.cli import signals
         ("ensembles select other --rule average", 2),
         ("submissions leaderboard submissions/demo/answer.txt --truth test.csv --intervals 0", 1),
         ("evaluate submissions/demo/answer.txt test.csv --intervals 10", 32),
+        ("evaluate submissions/demo/answer.txt test.csv --by domain --method jackknife --unit clip", 160),
         ("doctor", None),
     ],
 )

@@ -85,3 +85,50 @@ def test_without_optuna_the_command_to_type_is_named(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, out, err = command("ensembles", "tune", "light")
     assert (code, out) == (5, "") and "pip install 'mmmos[tune]'" in err
+
+
+def test_a_rule_takes_options_and_weights(command, own):
+    line = "ensembles select g --rule greedy --on pam=2 --on dev --metric utt_SRCC --metric utt_MSE=0.5 --option bags=3"
+    code, _, err = command(*line.split(), "--option", "per_axis=true", "--option", "share=0.5", "--json")
+    assert code == 0 and "of 2 heads: ensembles/g.json" in err
+    assert json.loads((own / "ensembles" / "g.json").read_text())["rule"] == {
+        "rule": "greedy",
+        "on": {"pam": 2.0, "dev": 1.0},
+        "k": None,
+        "metric": {"utt_SRCC": 1.0, "utt_MSE": 0.5},
+        "calibrate": None,
+        "options": {"bags": 3, "per_axis": True, "share": 0.5},
+    }
+    assert command("ensembles", "select", "s", "--rule", "stack", "--option", "method=nnls")[0] == 0
+
+
+def test_stability_is_a_column_beside_the_members(command, own):
+    code, out, err = command("ensembles", "select", "t", "--stability", "8", "--json")
+    (member,) = json.loads(out)
+    assert code == 0 and list(member)[:3] == ["key", "name", "chosen"] and 0 <= member["chosen"] <= 1
+    lines = [line for line in err.splitlines() if line.startswith("  ")]
+    assert [line.split(":")[0].strip() for line in lines] == ["dev", "pam", "oof"]
+    assert all(
+        f"{name}" in line for line in lines for name in ("top_k ", " over the best head", " over the mean of all")
+    )
+    assert command("ensembles", "select", "t", "--stability", "8", "--json")[1:] == (out, err)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--rule greedy --option bag=3", "no parameter of the rule 'greedy' 'bag'. Did you mean 'bags'?"),
+        ("--rule greedy --option bags", "--option takes NAME=VALUE, as in bags=20; got 'bags'."),
+        ("--rule greedy --option bags=many", "bags must be a whole number, 1 or more; got 'many'."),
+        ("--rule greedy --option share=NaN", "share must be a number above 0 to 1; got 'NaN'."),
+        ("--rule greedy --option bags=1 --option bags=2", "--option gives 'bags' twice."),
+        ("--rule top_k --on pam=much", "A weight of --on is a number, as in pam=2"),
+        ("--rule top_k --on pam=-1", "on.pam: input should be greater than 0"),
+        ("--rule top_k --on eval=1 --on pam", "the evaluation set is never selected on"),
+        ("--rule top_k --metric SRCC=1", "no metric 'SRCC'"),
+        ("--stability -1", "--stability is a number of resamples, 0 for none; got -1."),
+    ],
+)
+def test_mistakes_in_selecting_are_sentences(command, line, sentence):
+    code, out, err = command("ensembles", "select", "wrong", *line.split())
+    assert (code, out) == (2, "") and sentence in err

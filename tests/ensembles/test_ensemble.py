@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmmos.ensembles.ensemble import check_rule, select
-from mmmos.ensembles.recipe import SelectRecipe
+from mmmos.ensembles.ensemble import check_rule, looks_at, select
+from mmmos.ensembles.recipe import EnsembleRecipe, SelectRecipe
 from mmmos.ensembles.training import train
 from mmmos.errors import UnknownName, UsageError
+from mmmos.recipe import parse
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def pool(tmp_path_factory, build, world):
     return train(recipe, world.features, world.clips, folder=tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("rule", ["average", "best", "top_k", "intersect"])
+@pytest.mark.parametrize("rule", ["average", "best", "top_k", "intersect", "greedy", "stack"])
 def test_predictions_are_the_weighted_mean_of_the_members(pool, rule):
     ensemble = select(pool, rule)
     for name in pool.ids:
@@ -49,10 +50,35 @@ def test_the_record_is_json_that_names_rule_data_members_and_weights(pool, tmp_p
     path, again = ensemble.write(tmp_path / "a.json"), select(pool, "top_k", k=2, on="pam").write(tmp_path / "b.json")
     assert path.read_bytes() == again.read_bytes()
     record = json.loads(path.read_text())
-    assert record["rule"] == {"rule": "top_k", "on": "pam", "k": 2, "metric": None, "options": {}}
+    assert record["rule"] == {"rule": "top_k", "on": "pam", "k": 2, "metric": None, "calibrate": None, "options": {}}
     assert [m["key"] for m in record["members"]] == [pool.keys[i] for i in ensemble.selection.members]
     assert all(m["weights"] == dict.fromkeys(pool.axes, 0.5) for m in record["members"])
     assert str(tmp_path) not in path.read_text() and str(pool.folder) not in path.read_text()
+
+
+def test_weights_of_sets_and_metrics_and_options_are_read_from_a_recipe_and_stand_in_the_record(pool):
+    text = """
+[[grid]]
+head = "ridge"
+[select]
+rule = "greedy"
+k = 5
+on = { pam = 2, dev = 1 }
+metric = { utt_SRCC = 1, utt_KTAU = 1, utt_MSE = 0.5 }
+options = { bags = 3, per_axis = true }
+"""
+    rule = parse(text, EnsembleRecipe).select
+    ensemble = select(pool, rule)
+    assert json.loads(json.dumps(ensemble.record()))["rule"] == {
+        "rule": "greedy",
+        "on": {"pam": 2, "dev": 1},
+        "k": 5,
+        "metric": {"utt_SRCC": 1, "utt_KTAU": 1, "utt_MSE": 0.5},
+        "calibrate": None,
+        "options": {"bags": 3, "per_axis": True},
+    }
+    assert select(pool, rule, bags=1).rule.options == {"bags": 1, "per_axis": True}
+    assert ensemble.selection.weights.sum(axis=0) == pytest.approx(1)
 
 
 def test_members_are_shown_with_their_quality_on_every_labelled_set(pool):
@@ -80,6 +106,17 @@ def test_parameters_of_a_call_go_before_the_recipes(pool):
         ("top_k", {"on": []}, "names no set"),
         ("top_k", {"on": "pan"}, "no labelled set 'pan'"),
         ("top_k", {"metric": "utt_SRC"}, "no metric 'utt_SRC'. Did you mean 'utt_SRCC'?"),
+        ("top_k", {"metric": {"utt_SRC": 1}}, "no metric 'utt_SRC'. Did you mean 'utt_SRCC'?"),
+        ("top_k", {"metric": ["utt_SRCC", "KTAU"]}, "no metric 'KTAU'"),
+        ("top_k", {"metric": {}}, "names no metric"),
+        ("top_k", {"on": {"pam": 1, "eval": 1}}, "the evaluation set is never selected on"),
+        ("top_k", {"on": {}}, "names no set"),
+        ("top_k", {"on": {"pam": 0}}, "on.pam: input should be greater than 0"),
+        ("top_k", {"on": {"pam": "2"}}, "on.pam: input should be a valid number"),
+        ("greedy", {"on": {"pan": 1}}, "no labelled set 'pan'. Did you mean 'pam'?"),
+        ("greedy", {"bag": 3}, "no parameter of the rule 'greedy' 'bag'. Did you mean 'bags'?"),
+        ("greedy", {"bags": 0}, "bags must be a whole number, 1 or more; got 0."),
+        ("stack", {"metric": "utt_MSE"}, "no parameter of the rule 'stack' 'metric'"),
     ],
 )
 def test_a_wrong_rule_is_one_sentence(pool, rule, parameters, sentence):
@@ -95,3 +132,8 @@ def test_the_sets_that_a_rule_looks_at_are_known_before_anything_is_trained():
         check_rule(SelectRecipe(rule="top_k"), ["dev"])
     with pytest.raises(UnknownName, match="no labelled set 'pam'"):
         check_rule(SelectRecipe(rule="intersect"), ["dev", "oof"])
+    with pytest.raises(UnknownName, match="no labelled set 'oof'"):
+        check_rule(SelectRecipe(rule="greedy", on={"dev": 1, "oof": 2}), ["dev"])
+    assert looks_at(SelectRecipe(rule="intersect")) == {"dev": 1, "pam": 1}
+    assert looks_at(SelectRecipe(rule="top_k", on={"dev": 2})) == {"dev": 2}
+    assert looks_at(SelectRecipe(rule="average")) == {}

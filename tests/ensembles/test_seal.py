@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
+from mmmos.ensembles import selectors
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.training import train
 from mmmos.errors import UsageError
 
 
 def everything(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*.*"))
+        if path.is_file() and path.name != "times.json"
+    }
 
 
 def changed(clips, how):
@@ -28,7 +33,11 @@ def changed(clips, how):
 def run(build, world, clips, folder):
     recipe = build.recipe({"head": ["ridge", "svr"], "features": "each"}, {"head": "linear", "options": {"epochs": 3}})
     pool = train(recipe, world.features, clips, folder=folder)
-    chosen = {rule: select(pool, rule) for rule in ("average", "best", "top_k", "intersect")}
+    rules = ("average", "best", "top_k", "intersect", "greedy", "stack")
+    chosen = {rule: select(pool, rule) for rule in rules}
+    mixed = {"on": {"pam": 2, "dev": 1}, "metric": {"utt_SRCC": 1, "utt_MSE": 0.5, "sys_KTAU": 1}}
+    chosen |= {f"mixed_{rule}": select(pool, rule, **mixed) for rule in ("best", "top_k", "intersect", "greedy")}
+    chosen["mixed_stack"] = select(pool, "stack", on=mixed["on"], method="nnls")
     for rule, ensemble in chosen.items():
         ensemble.write(folder / f"{rule}.json")
     return pool, {rule: ensemble.predict("eval").to_numpy().tobytes() for rule, ensemble in chosen.items()}
@@ -56,3 +65,12 @@ def test_a_recipe_built_without_its_checks_cannot_open_the_seal_either(build, wo
     rule = build.recipe(select={"rule": "top_k"}).select.model_copy(update={"on": "eval"})
     with pytest.raises(UsageError):
         select(pool, rule)
+    for on in (["pam", "eval"], {"pam": 1, "eval": 1}):
+        for name in ("top_k", "greedy", "stack", "intersect"):
+            rule = build.recipe(select={"rule": name}).select.model_copy(update={"on": on})
+            with pytest.raises(UsageError, match="never selected on"):
+                select(pool, rule)
+            with pytest.raises(UsageError, match="sealed"):
+                getattr(selectors, name)(pool, on=on)
+            with pytest.raises(UsageError, match="the evaluation set is never selected on"):
+                select(pool, name, on=on)

@@ -32,6 +32,10 @@ def test_the_key_changes_with_every_field():
         "axes": ("PQ",),
         "seed": 1,
         "folds": 3,
+        "share": 0.5,
+        "target": "pam",
+        "importance": True,
+        "leave_out": 0.2,
         "calibration": "none",
         "options": {"hidden": 3},
     }

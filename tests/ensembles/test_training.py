@@ -27,7 +27,11 @@ def grid(build, *more):
 
 
 def bytes_below(folder, *names):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*.*"))
+        if path.is_file() and path.name != "times.json"
+    }
 
 
 def test_every_head_learns_and_predicts_all_sets(build, world, tmp_path):
@@ -224,8 +228,23 @@ def test_the_layout_of_a_table_in_memory_changes_no_bit(build, world, tmp_path):
     for number, clips in enumerate((world.clips, by_column, by_row)):
         train(recipe, world.features, clips, folder=tmp_path / str(number))
     found = [
-        {path.name + path.parent.name: path.read_bytes() for path in (tmp_path / str(number)).rglob("*.*")}
+        {
+            path.name + path.parent.name: path.read_bytes()
+            for path in (tmp_path / str(number)).rglob("*.*")
+            if path.name != "times.json"
+        }
         for number in range(3)
     ]
     assert found[0] == found[1] == found[2]
     assert gather(recipe, world.features, by_row).targets.flags.c_contiguous
+
+
+def test_times_are_kept_beside_a_run_and_heads_of_a_group_share_theirs(build, world, tmp_path):
+    recipe = build.recipe({"head": "linear", "seed": [0, 1, 2, 3], "folds": 2, **FAST})
+    pool = train(recipe, world.features, world.clips, folder=tmp_path, jobs=1)
+    taken = [runs.times(pool.folder, key) for key in pool.keys]
+    assert taken[0]["fit"] == taken[1]["fit"] > 0
+    assert all(each["clips"] == len(world.clips) and each["predict"] >= 0 for each in taken)
+    (pool.folder / pool.keys[0] / runs.TIMES).write_text("[]")
+    assert runs.times(pool.folder, pool.keys[0]) == {}
+    assert runs.load_run(pool.folder, pool.keys[0]).key == pool.keys[0]

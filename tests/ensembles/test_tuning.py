@@ -35,7 +35,11 @@ def recipe(build):
 
 
 def bytes_below(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*.*"))
+        if path.is_file() and path.name != "times.json"
+    }
 
 
 @needs_optuna

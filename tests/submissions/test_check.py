@@ -5,11 +5,11 @@ import zipfile
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmmos.errors import InputError
-from mmmos.submissions import check
+from mmmos.submissions import archive
 from mmmos.submissions.check import check_submission, read_answer
 from mmmos.submissions.formats import Format
 
@@ -89,6 +89,13 @@ def test_what_a_format_allows_is_no_problem(tmp_path):
     assert problems_of(text, tmp_path, rules=free) == []
 
 
+def test_lf_is_named_where_the_format_wants_crlf(tmp_path):
+    rules = RULES.model_copy(update={"newline": "crlf"})
+    assert problems_of(GOOD.replace("\n", "\r\n"), tmp_path, rules=rules) == []
+    mixed = GOOD.replace("\n", "\r\n").replace("2.5,3,4\r", "2.5,3,4")
+    assert problems_of(mixed, tmp_path, rules=rules) == ["answer.txt:2: 1 lines end with LF; the format wants CRLF."]
+
+
 def test_headers_are_checked_where_required_or_forbidden(tmp_path):
     required, forbidden = (RULES.model_copy(update={"header": h}) for h in ("required", "forbidden"))
     assert "is missing" in problems_of(GOOD.removeprefix(HEADER), tmp_path, rules=required)[0]
@@ -102,6 +109,10 @@ def test_without_a_list_ids_must_match_the_pattern_and_the_number_of_rows(tmp_pa
         "answer.txt: has 3 rows; the challenge has 4 clips.",
     ]
     assert problems_of(GOOD, tmp_path, rules=rules, clips=pd.DataFrame(index=LIST)) == []
+
+
+def test_a_header_alone_holds_no_scores(tmp_path):
+    assert problems_of(HEADER, tmp_path, clips=None) == ["answer.txt: holds no scores."]
 
 
 def test_many_missing_clips_are_counted_and_some_named(tmp_path):
@@ -145,7 +156,7 @@ def test_a_zip_holds_the_answer_at_its_root_and_nothing_else(tmp_path, entries, 
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "MAX_BYTES", 1000)
+    monkeypatch.setattr(archive, "MAX_BYTES", 1000)
     assert (
         "more than 1000 bytes when unpacked" in problems_of(zipped(("answer.txt", "0" * 10**6)), tmp_path, "a.zip")[0]
     )
@@ -166,6 +177,16 @@ def test_a_folder_must_hold_the_same_answer_plain_and_zipped(tmp_path):
     assert check_submission(tmp_path, format=RULES, clips=LIST) == []
 
 
+def test_a_zip_of_another_name_stands_for_the_formats_own_and_the_answer_is_missed_beside_it(tmp_path):
+    (tmp_path / "team 7.zip").write_bytes(zipped(("answer.txt", GOOD)))
+    (problem,) = check_submission(tmp_path, format=RULES, clips=LIST)
+    assert str(problem) == f"{tmp_path / 'answer.txt'}: is not there."
+    (tmp_path / "answer.txt").write_text(GOOD, encoding="utf-8")
+    assert check_submission(tmp_path, format=RULES, clips=LIST) == []
+    (tmp_path / "answer.zip").write_bytes(b"")
+    assert "answer.zip: is not a zip" in str(check_submission(tmp_path, format=RULES, clips=LIST)[0])
+
+
 def test_read_answer_gives_scores_by_axis_or_the_problems(tmp_path):
     rules = Format(file="answer.txt", columns=("sample_id", "Content_Usefulness", "PQ"), quoting=True)
     path = tmp_path / "answer.txt"
@@ -176,6 +197,7 @@ def test_read_answer_gives_scores_by_axis_or_the_problems(tmp_path):
         read_answer(path, rules)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200) | st.text('a,1.\n\r"-e', max_size=80).map(str.encode))
 def test_any_bytes_are_either_scores_or_named_problems(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")

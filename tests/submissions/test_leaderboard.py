@@ -1,7 +1,8 @@
-"""Leaderboards: ranking, joint intervals against brute force, and files that are harmless and the same each time."""
+"""Leaderboards: ranking, intervals and tests against brute force, files that are harmless and the same each time."""
 
 import csv
 from html.parser import HTMLParser
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,19 @@ import pytest
 from mmmos.axes import AXES
 from mmmos.errors import InputError
 from mmmos.metrics import by_system, evaluate, srcc, summary
-from mmmos.statistics import resample_counts
-from mmmos.submissions.leaderboard import compare, format_number, leaderboard, write_leaderboard
+from mmmos.statistics import holm, sampling
+from mmmos.submissions.board import for_people, verdict, write_leaderboard
+from mmmos.submissions.leaderboard import compare, leaderboard
+from mmmos.submissions.pages import format_number, format_p, visible
 
-HOSTILE = ["<script>alert(1)</script>", "=cmd()|'/C calc'!A0", "a|b\n*c*", '"><img src=x onerror=alert(1)>']
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "=cmd()|'/C calc'!A0",
+    "a|b\n*c*",
+    '"><img src=x onerror=alert(1)>',
+    "\u202egnp.exe",
+    "\udc80",
+]
 
 
 @pytest.fixture
@@ -36,8 +46,8 @@ def test_models_are_ranked_by_mean_system_srcc(predictions, truth):
     assert table["sys_SRCC"].is_monotonic_decreasing
     assert set(table["n_clips"]) == {60}
     assert set(table["n_systems"]) == {10}
-    head = ["model", "sys_SRCC", "sys_SRCC_low", "sys_SRCC_high", "utt_SRCC", "utt_SRCC_low", "utt_SRCC_high"]
-    assert list(table.columns[:7]) == head
+    assert list(table.columns[:5]) == ["model", "score_test", "eval_metric", "sys_SRCC", "sys_SRCC_low"]
+    assert set(table["eval_metric"]) == {"sys_SRCC"} and table["score_test"].equals(table["sys_SRCC"])
 
 
 def test_scores_are_those_of_evaluate(predictions, truth):
@@ -50,25 +60,89 @@ def test_scores_are_those_of_evaluate(predictions, truth):
     assert not [name for name in row.index if name.endswith("_low")]
 
 
+def means(frame, truth):
+    return {axis: by_system(frame.loc[truth.index, axis], truth["system"]).to_numpy() for axis in AXES}
+
+
 def test_intervals_of_the_mean_over_axes_are_joint_and_paired(predictions, truth):
-    table = leaderboard(predictions, truth, intervals=40, seed=3).set_index("model")
-    samples = {}
+    table = leaderboard(predictions, truth, intervals=50, seed=3).set_index("model")
+    samples, values = sampling(10, resamples=50, seed=3), {}
     for name, frame in predictions.items():
-        x, y = ({a: by_system(f.loc[truth.index, a], truth["system"]).to_numpy() for a in AXES} for f in (frame, truth))
-        samples[name] = np.array(
-            [np.mean([srcc(np.repeat(x[a], c), np.repeat(y[a], c)) for a in AXES]) for c in resample_counts(10, 40, 3)]
+        x, y = means(frame, truth), means(truth, truth)
+        values[name] = np.array(
+            [np.mean([srcc(np.repeat(x[a], c), np.repeat(y[a], c)) for a in AXES]) for c in samples.counts]
         )
-    for name, values in samples.items():
+    for name, found in values.items():
         row = table.loc[name]
-        low, high = np.quantile(values, [0.025, 0.975])
-        assert [row["sys_SRCC_low"], row["sys_SRCC_high"]] == pytest.approx([low, high], abs=1e-12)
-        low, high = np.quantile(samples[table.index[0]] - values, [0.025, 0.975])
-        assert [row["behind_low"], row["behind_high"]] == pytest.approx([low, high], abs=1e-12)
+        ends = samples.interval(found, "SRCC")
+        assert [row["sys_SRCC_low"], row["sys_SRCC_high"]] == pytest.approx(ends, abs=1e-12)
+        ends = samples.interval(values[table.index[0]] - found)
+        assert [row["behind_low"], row["behind_high"]] == pytest.approx(ends, abs=1e-12)
     assert table["behind"].iloc[0] == 0
 
 
+def test_every_level_metric_and_axis_has_an_interval_that_holds_it(predictions, truth):
+    table = leaderboard(predictions, truth)
+    for level, metric, axis in product(("sys", "utt"), ("SRCC", "LCC", "KTAU", "MSE"), ("", *AXES)):
+        name = f"{axis}_{level}_{metric}" if axis else f"{level}_{metric}"
+        assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
+
+
+def test_clips_of_a_system_are_left_out_together(predictions, truth):
+    """Where a system's clips share one error, intervals over clips alone would be too narrow."""
+    error = truth["system"].map(dict(zip(truth["system"].unique(), np.linspace(-4, 4, 10)[::-1], strict=True)))
+    shared = {"a": truth[list(AXES)].add(error, axis=0)}
+    width = [
+        float((table["utt_SRCC_high"] - table["utt_SRCC_low"]).iloc[0])
+        for table in (leaderboard(shared, truth), leaderboard(shared, truth[list(AXES)]))
+    ]
+    assert width[0] > 1.3 * width[1]
+
+
+def test_p_is_the_share_of_swaps_of_whole_systems_adjusted_by_holm(predictions, truth):
+    table = leaderboard(predictions, truth, intervals=2000)
+
+    def unit(values):
+        ranks = pd.Series(values).rank().to_numpy() - (len(values) + 1) / 2
+        return ranks / np.linalg.norm(ranks)
+
+    y = means(truth, truth)
+    lost = {
+        name: np.mean([(unit(means(frame, truth)[a]) - unit(y[a])) ** 2 for a in AXES], axis=0)
+        for name, frame in predictions.items()
+    }
+    first, *others = table["model"]
+    assert 1 - lost[first].sum() / 2 == pytest.approx(table["sys_SRCC"].iloc[0], abs=1e-12)
+    signs = np.array(list(product((-1, 1), repeat=10)))
+    p = []
+    for name in others:
+        difference = lost[first] - lost[name]
+        p.append(np.mean(np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12))
+    assert np.isnan(table["p"].iloc[0])
+    assert table["p"].iloc[1:].tolist() == pytest.approx(holm(p).tolist())
+
+
+def test_equal_models_are_not_told_apart_and_noise_is_worse(truth):
+    rng = np.random.default_rng(2)
+    good = truth[list(AXES)] + rng.normal(0, 0.3, (60, 4))
+    noise = pd.DataFrame(rng.normal(5, 1, (60, 4)), index=truth.index, columns=list(AXES))
+    table = leaderboard({"good": good, "scaled": 100 * good - 7, "noise": noise}, truth).set_index("model")
+    assert table.loc["scaled", "p"] == 1 and table.loc["noise", "p"] < 0.05
+    words = dict(for_people(table.reset_index())[["model", "p"]].to_numpy())
+    assert words["scaled"] == "not told apart, p 1.00" and words["noise"].startswith("worse, p")
+
+
+def test_what_is_known_of_a_model_is_shown_where_it_is_known(predictions, truth, tmp_path):
+    about = pd.DataFrame({"members": [3.0, np.nan], "fit_time": [12.5, np.nan]}, index=["noise 0.5", "noise 4.0"])
+    table = leaderboard(predictions, truth, about=about)
+    assert table.set_index("model").loc["noise 0.5", "fit_time"] == 12.5
+    line = write_leaderboard(table, tmp_path)[1].read_text(encoding="utf-8").splitlines()
+    assert line[4].endswith("| runs | training, s |") and line[6].endswith("| 3 | 12.5 |")
+    assert line[7].endswith("| – | – |") and "pred_time_test" not in table
+
+
 def test_without_systems_clips_rank_the_models(predictions, truth):
-    table = leaderboard(predictions, truth[list(AXES)], intervals=10)
+    table = leaderboard(predictions, truth[list(AXES)])
     assert not [name for name in table.columns if "sys_" in name and name != "n_systems"]
     assert set(table["n_systems"]) == {0}
     assert table["utt_SRCC"].is_monotonic_decreasing
@@ -130,10 +204,10 @@ def test_hostile_names_are_harmless_in_every_file(truth, predictions, tmp_path):
     assert page.tags.count("script") == 1
     assert "img" not in page.tags
     assert not {name for name in page.attributes if name.startswith("on")}
-    assert {"<b>Board</b>", *HOSTILE} <= set(page.texts)
+    assert {"<b>Board</b>", *map(visible, HOSTILE)} <= set(page.texts)
     with paths[0].open(encoding="utf-8", newline="") as file:
         names = {row["model"] for row in csv.DictReader(file)}
-    assert names == {name if not name.startswith("=") else f"'{name}" for name in HOSTILE}
+    assert names == {visible(name) if not name.startswith("=") else f"'{name}" for name in HOSTILE}
     lines = paths[1].read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6 + len(HOSTILE)
     assert not any("<script" in line or "<b>" in line for line in lines)
@@ -161,3 +235,13 @@ def test_the_csv_holds_every_number_at_full_precision(predictions, truth, tmp_pa
 )
 def test_numbers_are_written_for_reading(value, text):
     assert format_number(value) == text
+
+
+def test_p_values_are_written_for_reading():
+    assert [format_p(p) for p in (0.0004, 0.031, 0.5)] == ["p < 0.001", "p 0.031", "p 0.50"]
+    assert (verdict(float("nan")), verdict(0.05), verdict(0.01)) == ("", "not told apart, p 0.050", "worse, p 0.010")
+
+
+def test_letters_that_hide_are_escapes_and_others_stay():
+    assert visible("a\u202eb\x00\udc80") == "a\\u202eb\\x00\\udc80"
+    assert visible("schön 音楽 אבג\n") == "schön 音楽 אבג\n"

@@ -6,6 +6,7 @@ import io
 import json
 import string
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmmos import cli
 from mmmos.axes import AXES
 from mmmos.errors import InputError, UsageError
+from mmmos.recipe import names
 from mmmos.submissions.check import check_submission, read_answer
-from mmmos.submissions.formats import Format
-from mmmos.submissions.write import answer_text, write_submission
+from mmmos.submissions.formats import Format, read_format
+from mmmos.submissions.write import answer_text, read_scores, write_submission
 
 IDS = [f"audiomos2025-track2-sys0v1wm-utt{letter * 6}" for letter in "abcdef"]
 tables = st.lists(st.tuples(*[st.floats(0, 10)] * 4), min_size=1, max_size=8)
@@ -36,7 +39,7 @@ def predictions():
 
 
 @given(rows=tables, ids=any_ids)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 def test_a_plain_csv_reader_gives_back_what_was_written(rows, ids, tmp_path):
     frame = pd.DataFrame(rows, index=ids[: len(rows)], columns=["CE", "CU", "PQ", "PC"])
     path = write_submission(frame, format="csv", to=tmp_path)
@@ -49,6 +52,37 @@ def test_a_plain_csv_reader_gives_back_what_was_written(rows, ids, tmp_path):
     pd.testing.assert_frame_equal(
         read_answer(path, "csv"), frame[list(AXES)].round(6), check_names=False, check_index_type=False, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("name", names("submissions", "no workspace"))
+@given(parts=st.lists(st.floats(0, 1), min_size=8, max_size=8))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=10)
+def test_what_is_written_in_any_format_is_valid_and_read_back(name, parts, tmp_path):
+    rules = read_format(name, "no workspace")
+    low, high = rules.range
+    scores = low + (high - low) * np.resize(parts, (len(IDS), len(rules.axes)))
+    frame = pd.DataFrame(scores.clip(low, high), index=IDS, columns=list(rules.axes))
+    path = write_submission(frame, IDS, format=rules, to=tmp_path)
+    assert check_submission(tmp_path, format=rules, clips=IDS) == []
+    half = 0.51 * 10.0**-rules.decimals
+    for read in (read_answer(path, rules), read_scores(path, rules)):
+        assert list(read.index) == IDS and list(read) == list(rules.axes)
+        np.testing.assert_allclose(read, frame, rtol=0, atol=half)
+
+
+def test_scores_that_are_no_axes_go_by_their_own_names(tmp_path):
+    frame = pd.DataFrame({"textual": [2.5], "PQ": [9.0], "Overall": [3.0]}, index=["a"])
+    path = write_submission(frame, format="audiomos2025-track1", to=tmp_path)
+    assert path.read_text(encoding="utf-8") == "a,3.00000000,2.50000000\n"
+    with pytest.raises(InputError, match=r"0 columns for overall; one is needed\. They have: textual, PQ, MOS"):
+        write_submission(frame.rename(columns={"Overall": "MOS"}), format="audiomos2025-track1", to=tmp_path)
+
+
+def test_ids_with_an_extension_are_refused_where_the_format_forbids_them(tmp_path):
+    frame = pd.DataFrame({"score": [2.5, 3.5]}, index=["a.1", "b.wav"])
+    with pytest.raises(InputError, match=r"1 ids end in a file's extension, which the format forbids: 'b\.wav'"):
+        write_submission(frame, format="voicemos2022", to=tmp_path)
+    assert write_submission(frame, format="voicemos2023", to=tmp_path).read_text(encoding="utf-8").startswith("a.1,")
 
 
 def test_rows_stand_in_the_order_of_the_list_and_columns_go_by_name(predictions, tmp_path):
@@ -190,3 +224,81 @@ def test_what_a_predictor_gives_back_must_be_scores_of_a_manifest(predictions, t
         write_submission(Wrong(), IDS, to=tmp_path)
     with pytest.raises(UsageError, match="must return a DataFrame"):
         write_submission(Wrong(), pd.DataFrame(index=IDS), to=tmp_path)
+
+
+RULES = Format(file="answer.txt", id="id", columns=("id", "overall", "CU"), range=(1, 5))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clip,Content Usefulness,system,OVERALL\na,2,s1,1.5\n\nb,4,s2,3\n",
+        "a,1.5,2\nb,3,4\n",
+        "\ufeffid,overall,CU\r\na,1.5,2\r\nb,3,4",
+    ],
+    ids=["named", "without a header", "as a spreadsheet saves it"],
+)
+def test_a_table_of_predictions_is_read_by_name_or_in_the_order_of_the_format(text, tmp_path):
+    (tmp_path / "scores.csv").write_text(text, encoding="utf-8", newline="")
+    read = read_scores(tmp_path / "scores.csv", RULES)
+    assert read.index.name == "id" and set(read) == {"overall", "CU"}
+    assert read[["overall", "CU"]].to_dict("index") == {
+        "a": {"overall": 1.5, "CU": 2.0},
+        "b": {"overall": 3.0, "CU": 4.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,overal,Cu_\na,1,2\n", r"csv:1: expected an id and 2 columns with overall, CU; got 'id,overal,Cu_'"),
+        ("id,overall,CU\na,1,2\nb,1\n", r"csv:3: expected an id and 2 columns"),
+        ("id,overall,CU\na,1,high\n", r"csv:2: expected an id and 2 columns with overall, CU; got 'a,1,high'"),
+        ("id,overall,CU\n", "csv: holds no scores"),
+        ("", "csv: holds no scores"),
+        ('id,overall,CU\n"a,1,2\n', "csv: cannot be read as comma-separated text"),
+        ("id,overall,CU\n\udce9,1,2\n", "csv: cannot be read as comma-separated text"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_with_its_line(text, message, tmp_path):
+    (tmp_path / "scores.csv").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path / "scores.csv", RULES)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"scores\.csv: does not exist"):
+        read_scores(tmp_path / "scores.csv", RULES)
+
+
+def test_a_column_of_predictions_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "scores.csv").write_text("id,overall,Overall,CU\na,1,2,3\n", encoding="utf-8")
+    with pytest.raises(InputError, match="2 columns for overall"):
+        write_submission(read_scores(tmp_path / "scores.csv", RULES), format=RULES, to=tmp_path)
+
+
+def test_the_commands_write_check_and_list_formats_of_ones_own(tmp_path, monkeypatch, capsys):
+    def call(line):
+        return cli._call(line.split(), False), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "submissions").mkdir()
+    own = 'title = "Mine"\nfile = "m.txt"\nid = "id"\ncolumns = ["id", "MOS"]\nrange = [1, 5]\nrows = 2\n'
+    (tmp_path / "submissions" / "mine.toml").write_text(own, encoding="utf-8")
+    (tmp_path / "scores.csv").write_text("id,mos\na,0.5\nb,3\n", encoding="utf-8")
+    code, out, err = call("submissions write scores.csv --format mine --to new")
+    assert (code, out) == (4, "") and "1 scores on MOS lie outside 1 to 5: 'a'" in err
+    assert call("submissions write scores.csv --format mine --to new --outside clip")[:2] == (0, "")
+    assert (tmp_path / "new" / "m.txt").read_text(encoding="utf-8") == "id,MOS\na,1.000000\nb,3.000000\n"
+    assert call("submissions check new --format mine")[:2] == (0, "")
+
+    (tmp_path / "submissions" / "broken.toml").write_text("file = 3\n", encoding="utf-8")
+    code, out, err = call("submissions formats --json")
+    rows = {row["format"]: row for row in json.loads(out)}
+    path = str(Path("submissions", "mine.toml"))
+    assert code == 3 and "broken.toml:1" in err and "broken" not in rows
+    assert rows["mine"] == {"format": "mine", "title": "Mine", "columns": ["id", "MOS"], "rows": 2, "path": path}
+    assert rows["audiomos2025-track2"]["rows"] == 3060 and rows["csv"]["rows"] is None
+    (tmp_path / "submissions" / "broken.toml").unlink()
+    code, out, err = call("submissions formats")
+    assert code == 0 and not err and len(out.splitlines()) == len(names("submissions", "no workspace")) + 2

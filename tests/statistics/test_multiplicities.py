@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmmos.errors import UnknownName
-from mmmos.statistics import bootstrap, interval, is_constant, resample_counts
+from mmmos.statistics import METRICS, bootstrap, bootstrap_many, resample_counts
 
 CORRELATIONS = {
     "LCC": lambda x, y: stats.pearsonr(x, y).statistic,
@@ -29,7 +29,7 @@ def brute_force(metric, x, y, counts):
     return np.array(values)
 
 
-@pytest.mark.parametrize("metric", ["MSE", "LCC", "SRCC", "KTAU"])
+@pytest.mark.parametrize("metric", METRICS)
 @given(pairs=tied, seed=st.integers(0, 99))
 def test_every_resample_equals_scipy_on_the_resample_written_out(metric, pairs, seed):
     x, y = np.array(pairs, float).T * 0.7 + 1.1
@@ -37,15 +37,30 @@ def test_every_resample_equals_scipy_on_the_resample_written_out(metric, pairs, 
     np.testing.assert_allclose(bootstrap(metric, x, y, counts), brute_force(metric, x, y, counts), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["LCC", "SRCC", "KTAU"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_models_share_their_resamples(metric):
+    rng = np.random.default_rng(3)
+    models, truth = rng.normal(size=(5, 60)).round(1), rng.normal(size=60).round(1)
+    counts = resample_counts(60, 30, units=np.arange(60) // 4)
+    expected = [brute_force(metric, model, truth, counts) for model in models]
+    np.testing.assert_allclose(bootstrap_many(metric, models, truth, counts), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["MSE", "LCC"])
 def test_long_inputs_are_computed_in_blocks_with_the_same_numbers(metric, monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 90)).round(1)
     counts = resample_counts(90, 7)
     whole = bootstrap(metric, x, y, counts)
-    monkeypatch.setattr("mmmos.statistics._BLOCK", 200)
-    monkeypatch.setattr("mmmos.statistics._PRODUCT", 2000)
+    monkeypatch.setattr("mmmos.statistics.multiplicities._BLOCK", 200)
     np.testing.assert_allclose(bootstrap(metric, x, y, counts), whole, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_sample_of_no_items_has_no_value(metric):
+    counts = np.array([[0, 0, 0], [1, 1, 1]])
+    values = bootstrap(metric, [1.0, 2.0, 4.0], [1.0, 3.0, 2.0], counts)
+    assert np.isnan(values[0]) and np.isfinite(values[1])
 
 
 def test_counts_are_reproducible_and_every_row_is_a_full_resample():
@@ -56,33 +71,14 @@ def test_counts_are_reproducible_and_every_row_is_a_full_resample():
     assert (counts != resample_counts(30, 50, seed=4)).any()
 
 
-def test_interval_is_the_percentile_interval():
-    assert interval(np.arange(1001), 0.95) == pytest.approx((25.0, 975.0))
-
-
-def test_interval_leaves_out_few_undefined_resamples_and_refuses_many():
-    samples = np.r_[np.arange(96.0), [np.nan] * 4]
-    assert interval(samples) == interval(np.arange(96.0))
-    assert np.isnan(interval(np.r_[np.arange(94.0), [np.nan] * 6])).all()
-    assert np.isnan(interval([np.nan])).all()
-
-
-def test_interval_of_correlated_normals_covers_the_truth():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for seed in range(100):
-        x = rng.normal(size=80)
-        y = 0.6 * x + 0.8 * rng.normal(size=80)
-        low, high = interval(bootstrap("LCC", x, y, resample_counts(80, 300, seed)))
-        covered += low <= 0.6 <= high
-    assert covered >= 87
-
-
-def test_rounding_is_no_ranking():
-    means = np.array([np.mean([0.1] * n) for n in (1, 3, 7, 85)])
-    assert len(set(means)) > 1
-    assert is_constant(means.min(), means.max())
-    assert np.isnan(bootstrap("SRCC", means, np.arange(4.0), np.ones((1, 4), int))).all()
+def test_units_are_drawn_with_all_their_items():
+    units = np.array(["b", "a", "b", "c", "a", "b"])
+    counts = resample_counts(6, 40, units=units)
+    of_unit = np.stack([counts[:, units == name][:, 0] for name in "abc"], axis=1)
+    assert (counts == of_unit[:, [1, 0, 1, 2, 0, 1]]).all()
+    assert (of_unit.sum(axis=1) == 3).all()
+    with pytest.raises(ValueError, match="units must name"):
+        resample_counts(6, 40, units=units[:5])
 
 
 @pytest.mark.parametrize("x", [[1.0, np.nan], [1.0, 2.0, 3.0], [[1.0, 2.0]]])

@@ -1,4 +1,4 @@
-"""Selectors against brute force over small pools, with ties, constants and sets that are not there."""
+"""Ranking selectors against brute force over small pools, with ties, constants and sets that are not there."""
 
 import itertools
 
@@ -7,27 +7,12 @@ import pytest
 from scipy import stats
 
 from mmmos.ensembles import selectors
-from mmmos.ensembles.pool import Pool
-from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import UnknownName, UsageError
 
-AXES = ("PQ", "PC")
 
-
-def make_pool(seed=0, runs=7, clips=15, **changes):
-    rng = np.random.default_rng(seed)
-    names = ("dev", "pam", "eval")
-    truth = {name: rng.normal(5, 1, (clips, 2)) for name in names}
-    noise = rng.uniform(0.2, 4, (runs, 1, 1))
-    scores = {name: np.float32(truth[name] + noise * rng.normal(size=(runs, clips, 2))) for name in names}
-    truth.pop("eval")
-    for name, array in changes.items():
-        scores[name] = array(scores[name])
-    systems = {name: np.array([f"s{i % 5}" for i in range(clips)], object) for name in names}
-    specs = tuple(HeadSpec(head="ridge", features=("a",), axes=AXES, seed=seed) for seed in range(runs))
-    ids = {name: tuple(f"{name}{i}" for i in range(clips)) for name in names}
-    keys = tuple(f"key{run}" for run in range(runs))
-    return Pool("p", None, "data", AXES, specs, keys, ids, scores, truth, systems)
+@pytest.fixture
+def make_pool(pools):
+    return pools.make
 
 
 def brute_quality(pool, name):
@@ -47,7 +32,7 @@ def ranks(pool, name):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_top_k_takes_the_best_runs(seed):
+def test_top_k_takes_the_best_runs(make_pool, seed):
     pool = make_pool(seed)
     expected = set(np.argsort(-brute_quality(pool, "pam"))[:3])
     assert set(selectors.top_k(pool, on="pam", k=3).members) == expected
@@ -55,7 +40,7 @@ def test_top_k_takes_the_best_runs(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_top_k_on_two_sets_goes_by_the_mean_rank(seed):
+def test_top_k_on_two_sets_goes_by_the_mean_rank(make_pool, seed):
     pool = make_pool(seed)
     total = ranks(pool, "dev") + ranks(pool, "pam")
     expected = sorted(range(7), key=lambda run: (total[run], run))[:3]
@@ -63,7 +48,7 @@ def test_top_k_on_two_sets_goes_by_the_mean_rank(seed):
 
 
 @pytest.mark.parametrize(("seed", "k"), list(itertools.product(range(5), (1, 3, 6))))
-def test_intersect_takes_the_smallest_common_top(seed, k):
+def test_intersect_takes_the_smallest_common_top(make_pool, seed, k):
     pool = make_pool(seed)
     dev, pam = ranks(pool, "dev"), ranks(pool, "pam")
     for size in range(1, 8):
@@ -74,7 +59,7 @@ def test_intersect_takes_the_smallest_common_top(seed, k):
     assert selectors.intersect(pool, k=k).members.tolist() == expected
 
 
-def test_weights_are_equal_and_sum_to_one_for_every_axis():
+def test_weights_are_equal_and_sum_to_one_for_every_axis(make_pool):
     for selection in (
         selectors.average(make_pool()),
         selectors.top_k(make_pool(), k=4),
@@ -86,11 +71,11 @@ def test_weights_are_equal_and_sum_to_one_for_every_axis():
 
 
 @pytest.mark.parametrize("rule", [selectors.top_k, selectors.intersect])
-def test_more_than_there_are_gives_all(rule):
+def test_more_than_there_are_gives_all(make_pool, rule):
     assert rule(make_pool(), k=99).members.tolist() == list(range(7))
 
 
-def test_ties_go_to_the_earlier_run():
+def test_ties_go_to_the_earlier_run(make_pool):
     pool = make_pool(pam=lambda scores: np.repeat(scores[:1], 7, axis=0))
     assert selectors.top_k(pool, k=2).members.tolist() == [0, 1]
 
@@ -98,7 +83,7 @@ def test_ties_go_to_the_earlier_run():
 @pytest.mark.parametrize(
     "metric", ["utt_SRCC", "utt_LCC", "utt_KTAU", "utt_MSE", "sys_SRCC", "sys_LCC", "sys_KTAU", "sys_MSE"]
 )
-def test_quality_is_the_named_metric_and_higher_is_better(metric):
+def test_quality_is_the_named_metric_and_higher_is_better(make_pool, metric):
     level, kind = metric.split("_")
     pool = make_pool()
     functions = {"SRCC": stats.spearmanr, "LCC": stats.pearsonr, "KTAU": stats.kendalltau}
@@ -113,7 +98,7 @@ def test_quality_is_the_named_metric_and_higher_is_better(metric):
 
 
 @pytest.mark.parametrize("metric", ["utt_SRCC", "utt_MSE"])
-def test_a_constant_or_broken_run_is_never_the_best(metric):
+def test_a_constant_or_broken_run_is_never_the_best(make_pool, metric):
     def spoil(scores):
         scores[0], scores[1, 3] = 30.0, np.nan
         return scores
@@ -123,7 +108,7 @@ def test_a_constant_or_broken_run_is_never_the_best(metric):
     assert selectors.quality(pool, "pam")[0] == 0
 
 
-def test_clips_and_axes_without_truth_are_left_out():
+def test_clips_and_axes_without_truth_are_left_out(make_pool):
     pool = make_pool()
     pool.truth["pam"][:4, 0] = np.nan
     pool.truth["pam"][:, 1] = np.nan
@@ -132,14 +117,14 @@ def test_clips_and_axes_without_truth_are_left_out():
     assert selectors.quality(pool, "pam", "utt_MSE").shape == (7,)
 
 
-def test_truth_that_does_not_vary_is_a_sentence():
+def test_truth_that_does_not_vary_is_a_sentence(make_pool):
     pool = make_pool()
     pool.truth["pam"][:] = 4.0
     with pytest.raises(UsageError, match="needs at least two clips with different scores"):
         selectors.top_k(pool)
 
 
-def test_the_evaluation_set_and_unknown_sets_and_metrics_are_sentences():
+def test_the_evaluation_set_and_unknown_sets_and_metrics_are_sentences(make_pool):
     pool = make_pool()
     with pytest.raises(UsageError, match=r"'eval' is sealed: nothing is selected on it. Use dev or pam\."):
         selectors.best(pool, on="eval")
