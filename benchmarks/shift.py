@@ -44,7 +44,9 @@ def measure(folder, workspace):
         answers = {option: ensemble.predict("eval")}
         if not changed:
             chosen = ensemble.selection
-            answers["calibrate on pam"] = anchored(pool, chosen.members, chosen.weights, "eval", "pam")
+            parts = pool, chosen.members, chosen.weights, "eval", "pam"
+            answers["calibrate on pam"] = anchored(*parts)
+            answers["calibrate by domain"] = anchored(*parts, by_domain=True)
         found |= {each: summary(mmmos.evaluate(scores, truth)) for each, scores in answers.items()}
     return found
 

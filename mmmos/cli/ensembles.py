@@ -226,7 +226,7 @@ def _say_honest(table: "pd.DataFrame", rule: str, resamples: int) -> None:
         by_ensemble = rows.set_index("ensemble")
         quality = number_with_interval(*by_ensemble.loc[rule, ["quality", "low", "high"]])
         gains = by_ensemble.drop(rule)[["gain", "gain_low", "gain_high"]].itertuples(name=None)
-        told = [f"{number_with_interval(*gain)} over {_OTHERS[other]}" for other, *gain in gains]
+        told = [f"{number_with_interval(*gain)} more than {_OTHERS[other]}" for other, *gain in gains]
         say(f"  {printable(str(name))}: {', '.join([f'{rule} {quality}', *told])}")
 
 

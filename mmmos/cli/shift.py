@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mmmos.cli.output import put_table, say, shown_path
+from mmmos.cli.output import put_table, say, shown_path, with_intervals
 
 
 def shift(
@@ -75,7 +75,8 @@ def shift(
         jobs=jobs,
         device=device,
     )
-    put_table(found.table(table), as_json=json)
+    shown = found.table(table)
+    put_table(shown if json else with_intervals(shown), as_json=json)
     if to is not None:
         say(", ".join(shown_path(path) for path in found.write(to)))
     return 0

@@ -25,6 +25,8 @@ from mmmos.files import pretty_json, write_atomic
 
 log = logging.getLogger("mmmos")
 
+_CALIBRATE = ("calibrate", "calibrate_by")
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -47,7 +49,8 @@ class Ensemble:
                 raise UnknownName("set", clips, list(self.pool.ids))
             chosen = self.selection.members, self.selection.weights
             if self.rule.calibrate is not None:
-                return anchored(self.pool, *chosen, clips, self.rule.calibrate)
+                by_domain = self.rule.calibrate_by == "domain"
+                return anchored(self.pool, *chosen, clips, self.rule.calibrate, by_domain=by_domain)
             return self.pool.mean(clips, *chosen)
         ids = list(clips.index if isinstance(clips, pd.DataFrame) else clips)
         known = pd.concat([self.predict(name) for name in self.pool.ids if name != "oof"])
@@ -160,10 +163,9 @@ def check_scales(members: Sequence[HeadSpec]) -> None:
 def select_recipe(rule: str | SelectRecipe, **parameters: Any) -> SelectRecipe:
     """A ``[select]`` table with some parameters replaced. Raises ``UsageError`` for values of the wrong kind."""
     if isinstance(rule, SelectRecipe):
-        kept = {} if rule.calibrate is None else {"calibrate": rule.calibrate}
-        parameters = rule.parameters() | kept | parameters
+        parameters = rule.parameters() | {name: getattr(rule, name) for name in _CALIBRATE} | parameters
         rule = rule.rule
-    own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric", "calibrate"}}
+    own = {name: value for name, value in parameters.items() if name in {"on", "k", "metric", *_CALIBRATE}}
     table = {"rule": rule, **own, "options": {name: value for name, value in parameters.items() if name not in own}}
     try:
         return SelectRecipe.model_validate(table)

@@ -4,7 +4,7 @@ Selectors and statistics read a pool, never models. The evaluation set has predi
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ class Pool:
     """Runs and what they predict.
 
     ``specs``, ``keys``: one for each run. By set name: ``ids`` (clips,), ``scores`` (runs, clips, axes) float32,
-    ``truth`` (clips, axes) float64 with NaN where unknown, ``systems`` (clips,) or None. The set "oof" holds the
-    training clips, each predicted by heads that did not see it.
+    ``truth`` (clips, axes) float64 with NaN where unknown, ``systems`` (clips,) or None, ``domains`` (clips,), "" where
+    unknown. The set "oof" holds the training clips, each predicted by heads that did not see it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Pool:
     scores: dict[str, NDArray[np.float32]]
     truth: dict[str, NDArray[np.float64]]
     systems: dict[str, NDArray[np.object_] | None]
+    domains: dict[str, NDArray[np.object_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -68,6 +69,8 @@ class Pool:
             scores=self.scores | scores,
             truth=self.truth | truth,
             systems=self.systems | systems,
+            domains=self.domains
+            | {name: self.domains[name][rows] for name, rows in draws.items() if name in self.domains},
         )
 
     def measure(self, name: str, metric: str = "utt_SRCC") -> NDArray[np.float64]:

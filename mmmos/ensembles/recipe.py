@@ -1,7 +1,7 @@
 """The recipe of an ensemble (``ensembles/*.toml``): a grid of heads, spelled out to specs, and a rule to choose by."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -33,8 +33,9 @@ class SelectRecipe(recipe.Recipe):
     """``[select]``: a rule, the sets whose truth it may look at, and its parameters.
 
     ``metric``: utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_. ``on`` and ``metric`` may be several, or a
-    table of weights. ``calibrate``: the labelled set to whose scale the chosen ensemble's predictions are brought, see
-    ``shift.anchoring``. ``options``: further parameters of the rule.
+    table of weights. ``calibrate``: the labelled set to whose scale the chosen ensemble's predictions are brought,
+    ``calibrate_by`` the whole set or each domain for itself, see ``shift.anchoring``. ``options``: further parameters
+    of the rule.
     """
 
     rule: str = "average"
@@ -42,6 +43,7 @@ class SelectRecipe(recipe.Recipe):
     k: int | None = Field(default=None, ge=1)
     metric: Mix | None = None
     calibrate: str | None = None
+    calibrate_by: Literal["set", "domain"] = "set"
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("on")

@@ -187,8 +187,10 @@ def _pool(
     truth = {each: values for each, values in truth.items() if np.isfinite(values).any()}
     systems = {each: _systems(clips.iloc[part]) for each, part in rows.items()}
     ids = {each: tuple(clips.index[part]) for each, part in rows.items()}
+    domains = {each: _domains(clips.iloc[part]) for each, part in rows.items()}
     learned = manifest.digest(clips.iloc[data.rows], axes)
-    return Pool(name, folder, learned, tuple(axes), tuple(specs.values()), tuple(specs), ids, parts, truth, systems)
+    heads = tuple(specs.values()), tuple(specs)
+    return Pool(name, folder, learned, tuple(axes), *heads, ids, parts, truth, systems, domains)
 
 
 def _everything(
@@ -241,3 +243,10 @@ def _systems(clips: pd.DataFrame) -> NDArray[np.object_] | None:
     if "system" not in clips or clips["system"].isna().any():
         return None
     return clips["system"].to_numpy(object)
+
+
+def _domains(clips: pd.DataFrame) -> NDArray[np.object_]:
+    """Domain of each clip, "" where it is unknown."""
+    if "domain" not in clips:
+        return np.full(len(clips), "", object)
+    return clips["domain"].map(lambda name: "" if pd.isna(name) else str(name)).to_numpy(object)

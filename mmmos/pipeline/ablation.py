@@ -1,7 +1,7 @@
 """``ablate``: what the heads of a challenge's recipe say about encoders, layers, losses, heads and sizes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -28,30 +28,28 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Ablation:
-    """A pool and how it is looked at: ``on`` sets (None: all with truth), ``factors`` (None: all that vary), by
-    ``domains`` of clips by id; ``intervals``: bootstrap resamples.
+    """A pool and how it is looked at: ``on`` sets (None: all with truth), ``factors`` (None: all that vary);
+    ``intervals``: bootstrap resamples.
     """
 
     pool: Pool
     on: list[str] | None = None
     metric: str = METRIC
     factors: list[str] | None = None
-    domains: Mapping[str, str] = field(default_factory=dict)
     intervals: int = 200
 
     def table(self, name: str = "contributions") -> pd.DataFrame:
         """One of ``TABLES``. Raises ``UsageError`` where the pool has not what it needs."""
         pool = self.pool
         common: dict[str, Any] = {"metric": self.metric, "resamples": self.intervals}
-        by_domain = common | {"domains": self.domains}
         match name:
             case "contributions":
-                return ablation.contributions(pool, on=self.on, factors=self.factors, **by_domain)
+                return ablation.contributions(pool, on=self.on, factors=self.factors, **common)
             case "axes":
                 metric = self.metric.replace("MSE", "SRCC")
-                return ablation.axis_correlations(pool, on=self.on, **by_domain | {"metric": metric})
+                return ablation.axis_correlations(pool, on=self.on, **common | {"metric": metric})
             case "curve":
-                return ablation.learning_curve(pool, on=self.on, **by_domain)
+                return ablation.learning_curve(pool, on=self.on, **common)
             case "generalisation":
                 natural = next((each for each in self.on or [] if each != "pam"), None)
                 factors = [each for each in self.factors or ablation.factors_of(pool.specs) if each != "encoder"]
@@ -63,7 +61,7 @@ class Ablation:
                 return pd.concat(found, ignore_index=True)
             case "sizes":
                 pairs = permutations(self.on or pool.labelled(), 2)
-                found = [ablation.sizes(pool, chosen_on=one, on=other, **by_domain) for one, other in pairs]
+                found = [ablation.sizes(pool, chosen_on=one, on=other, **common) for one, other in pairs]
                 if not found:
                     raise UsageError(
                         "Sizes are compared on another set than they are chosen on; there is one with truth."
@@ -108,9 +106,7 @@ def ablate(
     inputs = challenge.read(path, ensembles=recipe)
     challenge.check_selection(inputs, select_recipe("best", metric=metric, **({"on": list(on)} if on else {})))
     pool = pipeline.train_pool(path, recipe=recipe, jobs=jobs, device=device)
-    known = inputs.clips["domain"].dropna()
-    domains = dict(zip(map(str, known.index), map(str, known), strict=True))
-    return Ablation(pool, list(on) if on else None, metric, list(factors) if factors else None, domains, intervals)
+    return Ablation(pool, list(on) if on else None, metric, list(factors) if factors else None, intervals)
 
 
 def markdown(table: pd.DataFrame) -> list[str]:

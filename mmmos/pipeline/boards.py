@@ -18,6 +18,9 @@ from mmmos.submissions.report import WORST, tables, write_report
 
 ENSEMBLE = "ensemble"
 
+# Resamples for the intervals of the members' quality in a report.
+INTERVALS = 200
+
 # Sets in the order in which they tell how good an ensemble is on clips that it has not seen.
 _TELLING = ("eval", "pam", "dev", "oof")
 
@@ -121,7 +124,7 @@ def write_files(
         leaderboards=boards,
         predictions=drawn,
         truth=truth,
-        members=ensemble.members(),
+        members=ensemble.members(INTERVALS),
         rejects=rejected,
         flags=features.flagged(),
         notes=_notes(ensemble, boards, absent),
@@ -141,6 +144,10 @@ def _notes(ensemble: Ensemble, boards: dict[str, pd.DataFrame], absent: list[str
     notes = [f"{len(ensemble)} of {len(ensemble.pool)} heads are averaged{where}."]
     if set(seen) & set(boards):
         notes.append(f"Scores on {' and '.join(seen)} flatter the ensemble, which was chosen there.")
+    if rule.calibrate is not None:
+        notes.append(
+            f"Predictions are on the scale of {rule.calibrate}: a line for each axis was fitted to its scores."
+        )
     if "eval" in boards:
         notes.append("Nothing was trained or chosen on the scores of eval; they were read for this page.")
     if absent:

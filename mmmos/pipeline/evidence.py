@@ -99,7 +99,7 @@ def contributed(folder: Path, ensemble: Ensemble) -> pd.DataFrame | None:
     made_of = {"pool": _of(pool), "on": name, "resamples": RESAMPLES}
 
     def compute() -> pd.DataFrame:
-        found = contributions(pool, on=name, resamples=RESAMPLES)
+        found = contributions(pool, on=name, by_domain=False, resamples=RESAMPLES)
         return found[found["effect"].notna()]
 
     return _allowed(lambda: kept_table(folder / "contributions.json", made_of, compute))

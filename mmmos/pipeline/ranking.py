@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mmmos import challenge, pipeline
 from mmmos.axes import AXES
 from mmmos.challenge import Inputs
-from mmmos.ensembles.ensemble import Ensemble, select
+from mmmos.ensembles.ensemble import Ensemble, select, usable
 from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.recipe import SelectRecipe
 from mmmos.ensembles.runs import times
+from mmmos.ensembles.selectors.selection import Selection, equal
 from mmmos.errors import UnknownName, UsageError
 from mmmos.pipeline.boards import ENSEMBLE, evaluation_truth
 from mmmos.statistics import measure
@@ -24,8 +25,6 @@ from mmmos.submissions.leaderboard import leaderboard, read_answers
 MEAN = "mean of all heads"
 
 log = logging.getLogger("mmmos")
-
-Weights = dict[int, NDArray[np.float64]]  # position of a run -> its weight on each axis
 
 
 def rank(
@@ -48,18 +47,13 @@ def rank(
         raise UsageError(f"top is how many runs are shown, 1 at least; got {top}.")
     inputs = challenge.read(path, ensembles=recipe)
     pool, _ = pipeline.finished_pool(path, recipe=recipe)
+    pool = pool.only([int(run) for run in usable(pool)])
     truth = _truth(inputs, pool, on)
     best = best_runs(pool, on, truth)[:top]
-    chosen: dict[str, Weights] = {ENSEMBLE: _weights(select(pool, inputs.ensembles.select))}
-    chosen |= _recorded(inputs, pool, chosen[ENSEMBLE])
-    if len(pool) > 1:
-        chosen[MEAN] = {run: np.full(len(pool.axes), 1 / len(pool)) for run in range(len(pool))}
-    chosen |= {f"{pool.specs[run].name} [{pool.keys[run][:6]}]": {run: np.ones(len(pool.axes))} for run in best}
-    entries = {
-        name: pool.mean(on, np.array(list(weights)), np.array(list(weights.values()))).loc[truth.index]
-        for name, weights in chosen.items()
-    }
-    about = _about(pool, chosen, len(truth))
+    ensembles = _chosen(inputs, pool)
+    ensembles |= {f"{pool.specs[run].name} [{pool.keys[run][:6]}]": _mean(pool, [run]) for run in best}
+    entries = {name: ensemble.predict(on).loc[truth.index] for name, ensemble in ensembles.items()}
+    about = _about(pool, ensembles, len(truth))
     entries |= _matching(answers, truth, entries)
     table = leaderboard(entries, truth, intervals=intervals, about=about)
     notes = [f"The best {len(best)} of {len(pool)} runs are shown, ranked on {on} itself: their scores flatter them."]
@@ -93,44 +87,58 @@ def _truth(inputs: Inputs, pool: Pool, on: str) -> pd.DataFrame:
     return clips[list(pool.axes)].assign(system=systems)
 
 
-def _weights(ensemble: Ensemble) -> Weights:
-    return {int(run): row for run, row in zip(ensemble.selection.members, ensemble.selection.weights, strict=True)}
+def _chosen(inputs: Inputs, pool: Pool) -> dict[str, Ensemble]:
+    """The ensemble that the recipe's rule chooses, the recorded ones, and the mean of the pool where it has several."""
+    chosen = select(pool, inputs.ensembles.select)
+    found = {ENSEMBLE: chosen} | _recorded(inputs, chosen)
+    return found | ({MEAN: _mean(pool, range(len(pool)))} if len(pool) > 1 else {})
 
 
-def _recorded(inputs: Inputs, pool: Pool, ensemble: Weights) -> dict[str, Weights]:
-    """The ensembles in ``ensembles/*.json`` that are of this pool's runs, by file name; not the ensemble again."""
+def _mean(pool: Pool, runs: Sequence[int]) -> Ensemble:
+    return Ensemble(pool, equal(pool, runs), SelectRecipe())
+
+
+def _recorded(inputs: Inputs, chosen: Ensemble) -> dict[str, Ensemble]:
+    """The ensembles in ``ensembles/*.json`` that are of the pool's runs, by file name; not the chosen one again."""
+    pool, found = chosen.pool, {}
     position = {key: run for run, key in enumerate(pool.keys)}
-    found = {}
     for path in sorted(inputs.runs.glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            members = {position[each["key"]]: each["weights"] for each in record["members"]}
-            weights = {run: np.array([float(row[axis]) for axis in pool.axes]) for run, row in members.items()}
+            rule = SelectRecipe.model_validate(record["rule"])
+            runs = np.array([position[each["key"]] for each in record["members"]], dtype=np.int64)
+            weights = np.array([[float(each["weights"][axis]) for axis in pool.axes] for each in record["members"]])
         except (OSError, ValueError, KeyError, TypeError):
             log.info("%s is no ensemble of the runs at hand.", path)
             continue
-        if weights and not _equal(weights, ensemble):
-            found[f"{path.stem} (recorded)" if path.stem in (ENSEMBLE, MEAN) else path.stem] = weights
+        ensemble = Ensemble(pool, Selection(runs, weights), rule)
+        known = rule.calibrate is None or rule.calibrate in pool.truth
+        if len(runs) and known and not _equal(ensemble, chosen):
+            found[f"{path.stem} (recorded)" if path.stem in (ENSEMBLE, MEAN) else path.stem] = ensemble
     return found
 
 
-def _equal(first: Weights, second: Weights) -> bool:
-    return first.keys() == second.keys() and all(np.allclose(first[run], second[run]) for run in first)
+def _equal(first: Ensemble, second: Ensemble) -> bool:
+    """Whether two ensembles predict alike."""
+    one, other = first.selection, second.selection
+    same = np.array_equal(one.members, other.members) and np.allclose(one.weights, other.weights)
+    scales = [(rule.calibrate, rule.calibrate_by) for rule in (first.rule, second.rule)]
+    return same and scales[0] == scales[1]
 
 
-def _about(pool: Pool, chosen: Mapping[str, Weights], clips: int) -> pd.DataFrame:
+def _about(pool: Pool, ensembles: Mapping[str, Ensemble], clips: int) -> pd.DataFrame:
     """Members of each entry, and their times together where all are known; ``pred_time_test`` for so many clips."""
-    runs = {run for weights in chosen.values() for run in weights}
-    taken = {run: times(pool.folder, pool.keys[run]) for run in runs}
+    members = {name: [int(run) for run in ensemble.selection.members] for name, ensemble in ensembles.items()}
+    taken = {run: times(pool.folder, pool.keys[run]) for runs in members.values() for run in runs}
     fit = {run: each.get("fit", np.nan) for run, each in taken.items()}
     predict = {
         run: each["predict"] / each["clips"] * clips if each.get("clips") and "predict" in each else np.nan
         for run, each in taken.items()
     }
     rows: dict[str, dict[str, Any]] = {
-        name: {"members": len(weights)}
-        | {"fit_time": sum(fit[run] for run in weights), "pred_time_test": sum(predict[run] for run in weights)}
-        for name, weights in chosen.items()
+        name: {"members": len(runs)}
+        | {"fit_time": sum(fit[run] for run in runs), "pred_time_test": sum(predict[run] for run in runs)}
+        for name, runs in members.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -120,18 +120,19 @@ class Shift:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row for each other set: the feature set that tells it apart best, with ``auc`` and what equal distributions
-        would stay under; the ensemble's predictions minus the training scores, means for each axis; and ``tau``, how
-        alike it ranks the heads as ``ranked_by`` does.
+        would stay under; ``PQ_change`` …, the mean of the ensemble's predictions minus that of the training scores; and
+        ``tau``, how alike it ranks the heads as ``ranked_by`` does. With 95 % intervals.
         """
         worst = self.features.sort_values("auc", ascending=False).drop_duplicates("set")
-        table = worst[["set", "clips", "feature_set", "auc", "auc_equal", "moved"]]
-        found = self.predictions
-        change = found[found["model"] == ENSEMBLE].pivot(index="set", columns="axis", values="change")
-        table = table.join(change[list(self.pool.axes)], on="set")
+        table = worst[["set", "clips", "feature_set", "auc", "auc_low", "auc_high", "auc_equal", "moved"]]
+        found = self.predictions[self.predictions["model"] == ENSEMBLE].set_index("set")
+        for axis in self.pool.axes:
+            own = found[found["axis"] == axis][["change", "change_low", "change_high"]]
+            table = table.join(own.add_prefix(f"{axis}_"), on="set")
         if len(self.labelled) > 1 and len(self.pool) > 1:
             ranked = self.rankings
             first = ranked[(ranked["first"] == self.labelled[0]) & (ranked["axis"] == "mean")].set_index("second")
-            table = table.join(first["tau"], on="set").assign(ranked_by=self.labelled[0])
+            table = table.join(first[["tau", "tau_low", "tau_high"]], on="set").assign(ranked_by=self.labelled[0])
         return table.sort_index().reset_index(drop=True)
 
     def table(self, name: str = "summary") -> pd.DataFrame:

@@ -72,7 +72,8 @@ class Sampling:
         """Confidence interval (low, high) of a statistic from its ``values`` in every sample (samples,).
 
         ``metric`` says what it is: "MSE", "LCC", "SRCC", "KTAU" or a mean of several such, None for another statistic,
-        such as a difference. Method "auto" is the jackknife for MSE, LCC and KTAU, and BCa for the rest.
+        such as a difference. Method "auto" is the jackknife for MSE, LCC and KTAU, and BCa for the rest. BCa is widened
+        where units hold several items, by Student's t of units - 1 degrees of freedom (Hesterberg, 2015).
         (nan, nan) for fewer than three units, and where the function of the method gives that.
         """
         if self.units < 3:
@@ -85,6 +86,7 @@ class Sampling:
         if method == "jackknife":
             return jackknife_interval(left_out, self.units, metric, level)
         if method == "bca":
+            level = _widened(level, self.units) if self.counts.shape[1] > self.units else level
             return bca_interval(resampled, float(left_out[0]), left_out[1 : 1 + self.units], level)
         return interval(resampled, level)
 
@@ -195,6 +197,13 @@ def _left_out(n: int, units: ArrayLike | None) -> IntArray:
     if size > GROUPS:
         labels, size = np.random.default_rng(0).permutation(size)[labels] % GROUPS, GROUPS
     return (labels[None] != np.arange(size)[:, None]).astype(np.int64)
+
+
+def _widened(level: float, units: int) -> float:
+    """The level at which a normal interval is as wide as one of ``level`` with Student's t and an unbiased variance."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(2 * ndtr(stdtrit(units - 1, (1 + level) / 2) * np.sqrt(units / (units - 1))) - 1)
 
 
 def _defined(samples: ArrayLike, level: float) -> FloatArray:

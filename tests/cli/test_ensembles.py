@@ -97,6 +97,7 @@ def test_a_rule_takes_options_and_weights(command, own):
         "k": None,
         "metric": {"utt_SRCC": 1.0, "utt_MSE": 0.5},
         "calibrate": None,
+        "calibrate_by": "set",
         "options": {"bags": 3, "per_axis": True, "share": 0.5},
     }
     assert command("ensembles", "select", "s", "--rule", "stack", "--option", "method=nnls")[0] == 0
@@ -109,7 +110,9 @@ def test_stability_is_a_column_beside_the_members(command, own):
     lines = [line for line in err.splitlines() if line.startswith("  ")]
     assert [line.split(":")[0].strip() for line in lines] == ["dev", "pam", "oof"]
     assert all(
-        f"{name}" in line for line in lines for name in ("top_k ", " over the best head", " over the mean of all")
+        f"{name}" in line
+        for line in lines
+        for name in ("top_k ", " more than the best head", " more than the mean of all")
     )
     assert command("ensembles", "select", "t", "--stability", "8", "--json")[1:] == (out, err)
 

@@ -50,7 +50,15 @@ def test_the_record_is_json_that_names_rule_data_members_and_weights(pool, tmp_p
     path, again = ensemble.write(tmp_path / "a.json"), select(pool, "top_k", k=2, on="pam").write(tmp_path / "b.json")
     assert path.read_bytes() == again.read_bytes()
     record = json.loads(path.read_text())
-    assert record["rule"] == {"rule": "top_k", "on": "pam", "k": 2, "metric": None, "calibrate": None, "options": {}}
+    assert record["rule"] == {
+        "rule": "top_k",
+        "on": "pam",
+        "k": 2,
+        "metric": None,
+        "calibrate": None,
+        "calibrate_by": "set",
+        "options": {},
+    }
     assert [m["key"] for m in record["members"]] == [pool.keys[i] for i in ensemble.selection.members]
     assert all(m["weights"] == dict.fromkeys(pool.axes, 0.5) for m in record["members"])
     assert str(tmp_path) not in path.read_text() and str(pool.folder) not in path.read_text()
@@ -75,6 +83,7 @@ options = { bags = 3, per_axis = true }
         "k": 5,
         "metric": {"utt_SRCC": 1, "utt_KTAU": 1, "utt_MSE": 0.5},
         "calibrate": None,
+        "calibrate_by": "set",
         "options": {"bags": 3, "per_axis": True},
     }
     assert select(pool, rule, bags=1).rule.options == {"bags": 1, "per_axis": True}

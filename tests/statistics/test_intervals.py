@@ -189,3 +189,18 @@ def test_units_that_do_not_fit_are_refused():
         sampling(5, ["a", "b"])
     with pytest.raises(ValueError, match="at least one"):
         sampling(0)
+
+
+def test_bca_is_wider_where_units_hold_several_items():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=60)
+    predicted = truth + rng.normal(size=60)
+    units = np.repeat(np.arange(12), 5)
+    samples = sampling(60, units, method="bca", resamples=400)
+    values = bootstrap("SRCC", predicted, truth, samples.counts)
+    level = 2 * stats.norm.cdf(stats.t.ppf(0.975, 11) * np.sqrt(12 / 11)) - 1
+    assert 0.95 < level < 0.98
+    assert samples.interval(values, "SRCC") == bca_interval(values[13:], values[0], values[1:13], level)
+    single = sampling(60, method="bca", resamples=400)
+    values = bootstrap("SRCC", predicted, truth, single.counts)
+    assert single.interval(values, "SRCC") == bca_interval(values[61:], values[0], values[1:61], 0.95)

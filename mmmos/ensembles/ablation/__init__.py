@@ -4,7 +4,8 @@ Conventions
     Numbers are in the metric's own units, so that a contribution to an MSE helps where it is below 0. A run whose
     predictions are constant has correlation 0. Intervals are of 95 %, from a bootstrap over clips (over systems for a
     metric that begins with sys_) that all runs share; they say nothing of other training clips or seeds.
-    ``domain`` "all" is the whole set, ``axis`` "mean" the mean over axes. ``domains`` arguments map clip ids to names.
+    ``domain`` "all" is the whole set, ``axis`` "mean" the mean over axes. ``by_domain``: each domain too, where
+    a set has several.
 """
 
 from mmmos.ensembles.ablation.answers import axis_correlations, generalisation, learning_curve, sizes

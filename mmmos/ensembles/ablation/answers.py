@@ -2,7 +2,7 @@
 natural to synthetic audio, how many members are enough.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmmos.ensembles.ablation.contrasts import balanced, factors_of
 from mmmos.ensembles.ablation.contributions import METRIC
-from mmmos.ensembles.ablation.measured import ALL, Array, check_sets, draws, ends, items_of, measured, parts
+from mmmos.ensembles.ablation.measured import Array, check_sets, draws, ends, items_of, measured, parts
 from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.pool import Pool
@@ -23,7 +23,7 @@ def axis_correlations(
     *,
     on: str | Sequence[str] | None = None,
     metric: str = METRIC,
-    domains: Mapping[str, str] | None = None,
+    by_domain: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def axis_correlations(
     for name in check_sets(pool, on, metric):
         scores = np.stack([pool.truth[name], pool.scores[name].mean(axis=0, dtype=np.float64)])
         both = np.isfinite(pool.truth[name])
-        for domain, clips in parts(pool, name, domains):
+        for domain, clips in parts(pool, name, by_domain):
             for one, other in combinations(range(len(pool.axes)), 2):
                 some = clips[both[clips, one] & both[clips, other]]
                 sides = [items_of(pool, name, metric, axis, scores, some).predictions for axis in (one, other)]
@@ -62,7 +62,7 @@ def learning_curve(
     *,
     on: str | Sequence[str] | None = None,
     metric: str = METRIC,
-    domains: Mapping[str, str] | None = None,
+    by_domain: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def learning_curve(
     curve = sorted(balanced(levels, "share"), key=lambda each: float(each.level))
     rows = []
     for name in check_sets(pool, on, metric):
-        for part in measured(pool, name, metric, domains=domains, resamples=resamples, seed=seed):
+        for part in measured(pool, name, metric, by_domain=by_domain, resamples=resamples, seed=seed):
             for each in curve:
                 value, own = float(each.weights @ part.values), each.weights @ part.samples
                 place = (float(each.level), name, part.domain, part.axis, metric)
@@ -110,7 +110,7 @@ def generalisation(
         raise UnknownName("factor that varies in this pool", factor, list(levels))
     natural = natural or ("dev" if "dev" in pool.truth else OUT_OF_FOLD)
     names = check_sets(pool, [natural, synthetic], metric)
-    sides = [[p for p in measured(pool, n, metric, resamples=resamples, seed=seed) if p.domain == ALL] for n in names]
+    sides = [measured(pool, each, metric, by_domain=False, resamples=resamples, seed=seed) for each in names]
     rows = []
     for here, there in zip(*sides, strict=True):
         for each in balanced(levels, factor):
@@ -129,7 +129,7 @@ def sizes(
     chosen_on: str = "dev",
     on: str = "pam",
     metric: str = METRIC,
-    domains: Mapping[str, str] | None = None,
+    by_domain: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def sizes(
     best = [select(pool, "top_k", on=chosen_on, k=k, metric=metric) for k in counts]
     scores = np.stack([each.predict(on).to_numpy() for each in best])
     rows = []
-    for part in measured(pool, on, metric, scores=scores, domains=domains, resamples=resamples, seed=seed):
+    for part in measured(pool, on, metric, scores=scores, by_domain=by_domain, resamples=resamples, seed=seed):
         gains = [(float("nan"),) * 3]
         for before, after in pairwise(range(len(counts))):
             difference = part.samples[after] - part.samples[before]

@@ -1,6 +1,6 @@
 """What each level of each factor contributes to the quality of a pool's runs, by set, domain and axis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def contributions(
     on: str | Sequence[str] | None = None,
     metric: str | Sequence[str] = METRIC,
     factors: Sequence[str] | None = None,
-    domains: Mapping[str, str] | None = None,
+    by_domain: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def contributions(
     rows = []
     for measure in [metric] if isinstance(metric, str) else metric:
         for name in check_sets(pool, on, measure):
-            for part in measured(pool, name, measure, domains=domains, resamples=resamples, seed=seed):
+            for part in measured(pool, name, measure, by_domain=by_domain, resamples=resamples, seed=seed):
                 effects, samples = weights @ part.values, weights @ part.samples
                 rows += [
                     (

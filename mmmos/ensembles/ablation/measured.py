@@ -1,7 +1,7 @@
 """Quality of many models on a set, by domain and axis, with bootstrap samples that are paired over models and axes."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def measured(
     metric: str,
     *,
     scores: NDArray[np.floating[Any]] | None = None,
-    domains: Mapping[str, str] | None = None,
+    by_domain: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> Iterator[Measured]:
@@ -54,7 +54,7 @@ def measured(
     then on each domain where there are several, on every axis and on their mean.
     """
     scores, short = pool.scores[name] if scores is None else scores, metric.split("_")[1]
-    for domain, clips in parts(pool, name, domains):
+    for domain, clips in parts(pool, name, by_domain):
         draw = _seed(seed, name, domain)
         every = [items_of(pool, name, metric, column, scores, clips) for column in range(len(pool.axes))]
         found = [
@@ -88,11 +88,11 @@ def by_system(values: Array, systems: NDArray[np.object_]) -> Array:
     return values @ member
 
 
-def parts(pool: Pool, name: str, domains: Mapping[str, str] | None) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def parts(pool: Pool, name: str, by_domain: bool) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Positions of all clips of a set, then of those of each domain, by name, where there are several."""
     yield ALL, np.arange(len(pool.ids[name]))
-    labels = np.array([(domains or {}).get(clip) or "" for clip in pool.ids[name]], dtype=object)
-    if len(set(labels)) > 1:
+    labels = pool.domains.get(name) if by_domain else None
+    if labels is not None and len(set(labels)) > 1:
         for label in sorted(set(labels) - {""}):
             yield str(label), np.flatnonzero(labels == label)
 

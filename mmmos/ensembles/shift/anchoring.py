@@ -12,12 +12,20 @@ from mmmos.errors import UnknownName, UsageError
 
 FOLDS = 5
 
+# Labelled clips of a domain that a line of its own takes.
+FEWEST = 10
 
-def anchored(pool: Pool, members: NDArray[np.int64], weights: NDArray[np.float64], name: str, on: str) -> pd.DataFrame:
+Array = NDArray[np.float64]
+
+
+def anchored(
+    pool: Pool, members: NDArray[np.int64], weights: Array, name: str, on: str, *, by_domain: bool = False
+) -> pd.DataFrame:
     """``pool.mean`` of a set, mapped by the line for each axis that brings that of a labelled set to its truth.
 
     ``on``: the labelled set, whose own clips are mapped by lines fitted to the other folds. A slope below 0 becomes 0;
-    any other keeps every rank.
+    any other keeps every rank. ``by_domain``: each domain of which ``on`` holds 10 clips has lines of its own, so that
+    ranks are kept within domains; other clips have those of all.
     Raises ``UsageError`` for the evaluation set as ``on``, ``UnknownName`` for a set without truth.
     """
     if on in SEALED:
@@ -25,10 +33,30 @@ def anchored(pool: Pool, members: NDArray[np.int64], weights: NDArray[np.float64
     if on not in pool.truth:
         raise UnknownName("labelled set", on, pool.labelled())
     found, known = pool.mean(name, members, weights), pool.mean(on, members, weights).to_numpy()
-    truth = pool.truth[on]
-    if name == on:
-        fold = grouped_folds(pool.ids[on], FOLDS) if len(truth) > 1 else np.zeros(len(truth), np.int64)
-        values = cross_fitted("affine", known, truth, fold)
-    else:
-        values = fit("affine", known, truth)(found.to_numpy())
+    values = np.empty(found.shape)
+    for fitted, mapped in _parts(pool, name, on, by_domain):
+        if name == on:
+            values[mapped] = _of_other_folds(
+                known[fitted], pool.truth[on][fitted], [pool.ids[on][row] for row in fitted]
+            )
+        else:
+            values[mapped] = fit("affine", known[fitted], pool.truth[on][fitted])(found.to_numpy()[mapped])
     return pd.DataFrame(values, index=found.index, columns=found.columns)
+
+
+def _parts(pool: Pool, name: str, on: str, by_domain: bool) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Positions of the clips of ``on`` that lines are fitted to, and of those of the set that they map; later go before
+    earlier ones.
+    """
+    parts = [(np.arange(len(pool.ids[on])), np.arange(len(pool.ids[name])))]
+    if by_domain and on in pool.domains and name in pool.domains:
+        for domain in sorted(set(pool.domains[on]) - {""}):
+            fitted, mapped = (np.flatnonzero(pool.domains[each] == domain) for each in (on, name))
+            if len(fitted) >= FEWEST:
+                parts.append((fitted, mapped))
+    return parts
+
+
+def _of_other_folds(known: Array, truth: Array, ids: list[str]) -> Array:
+    fold = grouped_folds(ids, FOLDS) if len(truth) > 1 else np.zeros(len(truth), np.int64)
+    return cross_fitted("affine", known, truth, fold)

@@ -204,14 +204,26 @@ def spread(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def view(frame: pd.DataFrame, most: int | None = None) -> dict[str, Any]:
-    """Columns (name, numeric), rows and number of rows left out of a DataFrame, a named index as first column."""
+    """Columns (name, numeric), rows and number of rows left out of a DataFrame, a named index as first column.
+
+    A number is (value, low, high), nan twice where the frame has no columns x_low and x_high beside its x.
+    """
     frame = frame.reset_index() if frame.index.name is not None or frame.index.nlevels > 1 else frame
     shown = frame if most is None else frame.head(most)
-    numeric = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in shown.dtypes]
-    columns = [
-        {"name": str(name), "numeric": is_number} for name, is_number in zip(shown.columns, numeric, strict=True)
-    ]
-    rows = [list(row) for row in shown.itertuples(index=False, name=None)]
+    ends = {
+        end
+        for name in shown
+        for end in (f"{name}_low", f"{name}_high")
+        if {f"{name}_low", f"{name}_high"} <= set(shown)
+    }
+    columns, values = [], []
+    for name in (name for name in shown if name not in ends):
+        kind = shown[name].dtype
+        numeric = pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        columns.append({"name": str(name), "numeric": numeric})
+        sides = [shown.get(f"{name}{end}", pd.Series(np.nan, shown.index)) for end in ("_low", "_high")]
+        values.append(list(zip(shown[name], *sides, strict=True)) if numeric else list(shown[name]))
+    rows = [list(row) for row in zip(*values, strict=True)]
     return {"columns": columns, "rows": rows, "more": len(frame) - len(shown)}
 
 

@@ -1,5 +1,7 @@
 """The options against shift: what they do to what heads learn from, and what they may not look at."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -192,6 +194,22 @@ def test_anchoring_brings_predictions_to_the_scale_of_a_set_and_does_not_show_it
     other = anchored(pool_of(scores, {"pam": changed}), members, weights, "pam", "pam")
     assert own.iloc[7].to_numpy() == pytest.approx(other.iloc[7].to_numpy())
     assert not np.allclose(own, other)
+
+
+def test_domains_are_anchored_each_for_itself_where_they_hold_clips_enough():
+    rng = np.random.default_rng(1)
+    domain = np.array(["speech"] * 60 + ["music"] * 60 + ["rare"] * 5 + [""] * 20, dtype=object)
+    truth = rng.normal(5, 1, (len(domain), 2))
+    told = truth - np.where(domain == "music", 2, 0)[:, None]
+    scores = {"pam": np.float32(told[None]), "eval": np.float32(told[None])}
+    pool = replace(pool_of(scores, {"pam": truth}), domains={"pam": domain, "eval": domain})
+    chosen = np.array([0]), np.ones((1, 2)), "eval", "pam"
+    found, whole = anchored(pool, *chosen, by_domain=True).to_numpy(), anchored(pool, *chosen).to_numpy()
+    large = np.isin(domain, ["speech", "music"])
+    assert np.abs(found - truth)[large].max() < 1e-5 < np.abs(whole - truth)[large].min(axis=0).max()
+    assert (found[~large] == whole[~large]).all()
+    own = anchored(pool, *chosen[:2], "pam", "pam", by_domain=True).to_numpy()
+    assert np.abs(own - truth)[large].max() < 1e-5
 
 
 def test_nothing_is_anchored_on_the_evaluation_set():
