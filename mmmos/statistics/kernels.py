@@ -1,9 +1,10 @@
 """Rank correlations of weighted samples in compiled loops (numba); imported when one is computed.
 
 Conventions
-    A sample is ``n`` items and how often each occurs (``counts``, int64). ``order`` sorts the first scores ``x``;
-    ``levels`` are the distinct values of the second scores, ascending, and ``group`` names the level of each item.
-    Copies of an item are ties. Sums are exact integers, so that a value equals scipy's on the sample written out.
+    A sample is ``n`` items and how often each occurs (``counts``). ``order`` sorts the first scores ``x``; ``levels``
+    are the distinct values of the second scores, ascending, and ``group`` names the level of each item. Inside the
+    loops items stand in the order of ``x``. Copies of an item are ties. Sums are exact integers, so that a value equals
+    scipy's on the sample written out.
 """
 
 import numpy as np
@@ -20,37 +21,49 @@ CONSTANT = 1e-12  # as in mmmos.statistics.is_constant
 @compiled
 def over_counts(tau: bool, x: Floats, order: Ints, levels: Floats, group: Ints, counts: Ints) -> Floats:
     """Kendall's tau-b, else Spearman's rho, in every row of ``counts`` (samples, n): (samples,)."""
-    scratch = np.zeros(len(levels) + 1, np.int64)
-    sizes = np.zeros(len(levels), np.int64)
+    room = _room(len(levels), len(order))
+    x, group = x[order], group[order].astype(np.int32)
+    own = np.empty(len(order), np.int32)
     values = np.empty(len(counts))
     for row in range(len(counts)):
-        if tau:
-            values[row] = _kendall(x, order, levels, group, counts[row], sizes, scratch)
-        else:
-            values[row] = _spearman(x, order, levels, group, counts[row], sizes, scratch)
+        for item in range(len(order)):
+            own[item] = counts[row, order[item]]
+        values[row] = _kendall(x, levels, group, own, room) if tau else _spearman(x, levels, group, own, room)
     return values
 
 
 @compiled
 def over_models(tau: bool, x: Floats, orders: Ints, levels: Floats, group: Ints) -> Floats:
     """The same for every row of ``x`` (models, n), sorted by ``orders``, each item counted once: (models,)."""
-    scratch = np.zeros(len(levels) + 1, np.int64)
-    sizes = np.zeros(len(levels), np.int64)
-    counts = np.ones(len(group), np.int64)
+    room = _room(len(levels), len(group))
+    once = np.ones(len(group), np.int32)
     values = np.empty(len(x))
     for row in range(len(x)):
-        if tau:
-            values[row] = _kendall(x[row], orders[row], levels, group, counts, sizes, scratch)
-        else:
-            values[row] = _spearman(x[row], orders[row], levels, group, counts, sizes, scratch)
+        scores, own = x[row][orders[row]], group[orders[row]].astype(np.int32)
+        values[row] = _kendall(scores, levels, own, once, room) if tau else _spearman(scores, levels, own, once, room)
     return values
 
 
 @compiled
-def _spearman(x, order, levels, group, counts, sizes, ranks):  # type: ignore[no-untyped-def]
+def _room(levels, items):  # type: ignore[no-untyped-def]
+    """Arrays that the loops write to: of each level its size and its rank; of each item that occurs its level, count
+    and run of equal ``x``; and the counts below a level, in blocks of 2^bits levels and inside each block.
+    """
+    bits = 3
+    while 1 << 2 * bits < levels:
+        bits += 1
+    blocks = (levels >> bits) + 8 & ~7  # a whole number of vectors
+    sizes, ranks = np.zeros(levels, np.int64), np.zeros(levels, np.int64)
+    below_block, below_inside = np.zeros(blocks, np.int32), np.zeros((blocks, 1 << bits), np.int32)
+    return sizes, ranks, np.empty((3, items), np.int32), bits, below_block, below_inside
+
+
+@compiled
+def _spearman(x, levels, group, counts, room):  # type: ignore[no-untyped-def]
     """Pearson's r of mid-ranks, whose spread over n items with tie groups of k is (n³ - Σ k³) / 12."""
+    sizes, ranks = room[0], room[1]
     total = _sizes(group, counts, sizes)
-    if _constant(x, order, levels, counts, sizes):
+    if _constant(x, levels, counts, sizes):
         return np.nan
     below, cubes_y = 0, 0
     for g in range(len(sizes)):  # twice the centred mid-rank of each level
@@ -58,12 +71,11 @@ def _spearman(x, order, levels, group, counts, sizes, ranks):  # type: ignore[no
         below += sizes[g]
         cubes_y += sizes[g] * sizes[g] * sizes[g]
     shared, below, cubes_x, start = 0, 0, 0, 0
-    while start < len(order):
+    while start < len(x):
         size, partners, end = 0, 0, start
-        while end < len(order) and x[order[end]] == x[order[start]]:
-            item = order[end]
-            size += counts[item]
-            partners += counts[item] * ranks[group[item]]
+        while end < len(x) and x[end] == x[start]:
+            size += counts[end]
+            partners += counts[end] * ranks[group[end]]
             end += 1
         shared += partners * (2 * below + size - total)
         below += size
@@ -74,37 +86,45 @@ def _spearman(x, order, levels, group, counts, sizes, ranks):  # type: ignore[no
 
 
 @compiled
-def _kendall(x, order, levels, group, counts, sizes, tree):  # type: ignore[no-untyped-def]
-    """tau-b: items enter by rising x into a binary indexed tree (Fenwick, 1994) over the levels of y."""
+def _kendall(x, levels, group, counts, room):  # type: ignore[no-untyped-def]
+    """tau-b: items enter by rising x, and of each it is known how many of those before lie on a lower level.
+
+    That number is the count below its block of levels and below it inside the block; both are kept by adding to whole
+    blocks, which takes the square root of the number of levels and no branches.
+    """
+    sizes, _, (level, count, run), bits, below_block, below_inside = room
     total = _sizes(group, counts, sizes)
-    if _constant(x, order, levels, counts, sizes):
+    if _constant(x, levels, counts, sizes):
         return np.nan
     tied_y = 0
     for g in range(len(sizes)):
         tied_y += sizes[g] * sizes[g]
         sizes[g] = 0
-        tree[g + 1] = 0
+    below_block[:] = 0
+    below_inside[:] = 0
+    present, runs = 0, 0
+    for item in range(len(x)):  # those that occur, without a branch
+        runs += item > 0 and x[item] != x[item - 1]
+        level[present], count[present], run[present] = group[item], counts[item], runs
+        present += counts[item] > 0
+    width = 1 << bits
     concordance, inside, tied_x, start = 0, 0, 0, 0
-    while start < len(order):
+    while start < present:
         size, end = 0, start
-        while end < len(order) and x[order[end]] == x[order[start]]:
-            count, g = counts[order[end]], group[order[end]]
-            if count:
-                below, node = 0, g
-                while node > 0:
-                    below += tree[node]
-                    node &= node - 1
-                concordance += count * (2 * below + sizes[g] - inside)
-                size += count
+        while end < present and run[end] == run[start]:
+            g = level[end]
+            lower = below_block[g >> bits] + below_inside[g >> bits, g & width - 1]
+            concordance += np.int64(count[end]) * (2 * np.int64(lower) + sizes[g] - inside)
+            size += count[end]
             end += 1
-        for position in range(start, end):
-            count, g = counts[order[position]], group[order[position]]
-            if count:
-                sizes[g] += count
-                node = g + 1
-                while node < len(tree):
-                    tree[node] += count
-                    node += node & -node
+        for item in range(start, end):
+            block, place = level[item] >> bits, level[item] & width - 1
+            sizes[level[item]] += count[item]
+            for k in range(len(below_block)):
+                below_block[k] += count[item] * (k > block)
+            part = below_inside[block]
+            for k in range(width):
+                part[k] += count[item] * (k > place)
         inside += size
         tied_x += size * size
         start = end
@@ -124,19 +144,19 @@ def _sizes(group, counts, sizes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _constant(x, order, levels, counts, sizes):  # type: ignore[no-untyped-def]
+def _constant(x, levels, counts, sizes):  # type: ignore[no-untyped-def]
     """Whether one of the two scores is constant over the items that occur."""
-    first, last = 0, len(order) - 1
-    while first < last and counts[order[first]] == 0:
+    first, last = 0, len(x) - 1
+    while first < last and counts[first] == 0:
         first += 1
-    while last > first and counts[order[last]] == 0:
+    while last > first and counts[last] == 0:
         last -= 1
     low, high = 0, len(sizes) - 1
     while low < high and sizes[low] == 0:
         low += 1
     while high > low and sizes[high] == 0:
         high -= 1
-    return _rounding(x[order[first]], x[order[last]]) or _rounding(levels[low], levels[high])
+    return _rounding(x[first], x[last]) or _rounding(levels[low], levels[high])
 
 
 @compiled
