@@ -199,17 +199,18 @@ def predictions(folder: Path, key: str, features: Features, digest: str) -> Pred
 
     Raises ``StoreError`` for a damaged run, ``ValueError`` for scores that are not finite.
     """
-    path = folder / key / PREDICTIONS
-    stored = _stored(path, digest)
-    if stored is not None:
-        return stored
+    kept = stored(folder, key, digest)
+    if kept is not None:
+        return kept
     run = load_run(folder, key)
     begun = time.perf_counter()
     found = Predictions(run.predict(features), run.out_of_fold)
     seconds = time.perf_counter() - begun
     if not np.isfinite(found.scores).all():
         raise ValueError("its predictions are not finite; try a lower lr or another normalise")
-    write_atomic(path, tensor_bytes(found._asdict(), metadata={"of": f"{digest} {_checksum(found)}"}))
+    write_atomic(
+        folder / key / PREDICTIONS, tensor_bytes(found._asdict(), metadata={"of": f"{digest} {_checksum(found)}"})
+    )
     taken = times(folder, key) | {"predict": round(seconds, 6), "clips": len(found.scores)}
     write_atomic(folder / key / TIMES, pretty_json(taken))
     return found
@@ -220,18 +221,18 @@ def times(folder: Path, key: str) -> dict[str, float]:
     latter for ``clips``. Heads that are trained together share their time equally.
     """
     try:
-        stored = json.loads((folder / key / TIMES).read_text(encoding="utf-8"))
-        return {name: float(stored[name]) for name in ("fit", "predict", "clips") if name in stored}
+        taken = json.loads((folder / key / TIMES).read_text(encoding="utf-8"))
+        return {name: float(taken[name]) for name in ("fit", "predict", "clips") if name in taken}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
-def _stored(path: Path, digest: str) -> Predictions | None:
-    """Predictions that were written for this digest, None when there are none or they are damaged."""
+def stored(folder: Path, key: str, digest: str) -> Predictions | None:
+    """Predictions of a run that were written for this digest, None when there are none or they are damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            stored_for, _, checksum = (file.metadata() or {}).get("of", "").partition(" ")
-            if stored_for != digest:
+        with safe_open(folder / key / PREDICTIONS, framework="numpy") as file:
+            written_for, _, checksum = (file.metadata() or {}).get("of", "").partition(" ")
+            if written_for != digest:
                 return None
             found = Predictions(*(file.get_tensor(name) for name in Predictions._fields))
     except (OSError, SafetensorError):

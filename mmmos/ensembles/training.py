@@ -62,7 +62,8 @@ def train(
     planned = missing if device == "cpu" else specs
     workers = 1 if device != "cpu" else jobs or parallel.cores()
     groups = plan(planned.values(), features, device, exact=exact, jobs=workers)
-    groups = [group for group in groups if not set(group.specs).isdisjoint(missing.values())]
+    wanted = frozenset(missing.values())
+    groups = [group for group in groups if not wanted.isdisjoint(group.specs)]
     task = partial(_train_group, data.for_fitting(), folder, device)
     failed, there = {}, len(specs) - len(missing)
     with closing(parallel.map(task, groups, jobs=jobs if device == "cpu" else 1)) as results:
@@ -91,7 +92,8 @@ def keyed_specs(recipe: EnsembleRecipe, data: Data, name: str = "recipe") -> dic
     layers = {name: array.layer_names for name, array in data.features.sets.items()}
     specs = recipe.specs(layers, f"the ensemble recipe {name!r}")
     kinds = {spec: (spec.features, spec.folds == 1, columns(spec), spec.target, spec.importance) for spec in specs}
-    digests = {kind: data.digest(spec) for spec, kind in kinds.items()}
+    of_kind = {kind: spec for spec, kind in kinds.items()}
+    digests = {kind: data.digest(spec) for kind, spec in of_kind.items()}
     return {run_key(spec, digests[kind]): spec for spec, kind in kinds.items()}
 
 
@@ -218,6 +220,9 @@ def _everything(
 def _predictions(folder: Path, data: Data, digest: str, run: tuple[str, HeadSpec]) -> tuple[str, Predictions | str]:
     """The key of a run, and what it predicts for all clips or a sentence about what went wrong."""
     key, spec = run
+    kept = runs.stored(folder, key, digest)
+    if kept is not None:
+        return key, kept
     try:
         with _one_thread():
             return key, _repaired(folder, data, digest, key, spec)
