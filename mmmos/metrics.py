@@ -14,7 +14,6 @@ Metrics
 only the ids that both files hold, a missing, unknown, repeated or NaN id is an error here.
 """
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from mmmos.axes import AXES, find_axis
-from mmmos.errors import InputError, Problem, UnknownName
+from mmmos.errors import InputError, UnknownName
+from mmmos.predictions import read_predictions
 from mmmos.statistics import bootstrap, is_constant, sampling
 
 LEVELS = {"utterance": "utt", "system": "sys"}
@@ -248,43 +248,6 @@ def align(predictions: Table, truth: Table, systems: Systems | None = None) -> A
     for note in notes:
         log.warning(note)
     return Aligned(predicted.loc[true.index, list(true.columns)], true, clip_systems, notes)
-
-
-def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Scores from an answer file: lines ``id,PQ,PC,CE,CU`` under a header that names the columns, or, without a header,
-    in that order.
-
-    Returns float64 columns indexed by id. Raises ``InputError`` naming each line that cannot be read.
-    """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if row]
-    except FileNotFoundError:
-        raise InputError([Problem(str(path), "does not exist.")]) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError([Problem(str(path), f"cannot be read as comma-separated text: {error}.")]) from None
-    columns = [find_axis(name) for name in rows[0][1][1:]] if rows else []
-    if rows and any(columns):
-        rows = rows[1:]
-    else:
-        columns = list(AXES)
-    problems: list[Problem | str] = []
-    scores: dict[str, list[list[float]]] = {}
-    for number, row in rows:
-        try:
-            values = [float(text) for text, axis in zip(row[1:], columns, strict=True) if axis]
-            scores.setdefault(row[0], []).append(values)
-        except ValueError:
-            problems.append(
-                Problem(str(path), f"expected an id and {len(columns)} numbers; got {','.join(row)!r}.", number)
-            )
-    if problems or not scores:
-        raise InputError(problems[:20] or [Problem(str(path), "holds no scores.")], max(0, len(problems) - 20))
-    index = pd.Index([clip for clip, found in scores.items() for _ in found], name="id", dtype=object)
-    return pd.DataFrame(
-        [row for found in scores.values() for row in found], index=index, columns=[a for a in columns if a]
-    )
 
 
 def _read_truth(path: str | Path) -> pd.DataFrame:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "mmmos"
 # Each imports only from those before it.
 ORDER = (
     *("errors", "axes", "files", "parallel", "progress", "registry", "recipe", "resampling"),
-    *("audio", "manifest", "statistics", "metrics"),
+    *("audio", "manifest", "statistics", "predictions", "metrics"),
     *("features", "ensembles", "submissions"),
     *("workspace", "challenge", "demo", "doctor", "pipeline", "testing", "cli", "__main__"),
 )

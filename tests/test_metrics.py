@@ -12,7 +12,8 @@ from scipy import stats
 
 from mmmos.axes import AXES, LONG_NAMES
 from mmmos.errors import InputError, UnknownName
-from mmmos.metrics import by_system, evaluate, ktau, lcc, mse, read_predictions, srcc, summary
+from mmmos.metrics import by_system, evaluate, ktau, lcc, mse, srcc, summary
+from mmmos.predictions import read_predictions
 from mmmos.statistics import confidence, resample_counts
 
 RATINGS = Path(__file__).parents[2] / "shared/data/audiomos2025_track2/audiomos2025_track2_human_annotations.jsonl"

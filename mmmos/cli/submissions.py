@@ -41,13 +41,14 @@ def write(
         Scores out of range: "error" refuses them, "clip" moves them to its ends; by default as the format says.
     """
     from mmmos.manifest import read_manifest
+    from mmmos.predictions import read_predictions
     from mmmos.submissions.formats import read_format
-    from mmmos.submissions.write import read_scores, write_submission
+    from mmmos.submissions.write import write_submission
 
     rules = read_format(format)
     listed = None if clips is None else read_manifest(str(clips), labels=False)
     header = False if no_header else None
-    scores = read_scores(predictions, rules)
+    scores = read_predictions(predictions, rules.axes, rules.axis_of)
     path = write_submission(scores, listed, format=format, to=to, header=header, outside=outside)
     say(f"Written: {shown_path(path)}")
     return 0

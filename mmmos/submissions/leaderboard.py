@@ -21,7 +21,8 @@ from scipy.stats import rankdata
 from mmmos.axes import AXES
 from mmmos.errors import InputError
 from mmmos.manifest import read_manifest
-from mmmos.metrics import LEVELS, METRICS, Systems, align, read_predictions
+from mmmos.metrics import LEVELS, METRICS, Systems, align
+from mmmos.predictions import read_predictions
 from mmmos.statistics import Sampling, bootstrap_many, holm, measure, permutation_test, sampling
 
 # What may be known of a model beside its predictions.

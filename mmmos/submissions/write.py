@@ -6,7 +6,6 @@ Conventions
     Equal predictions give equal bytes, in the answer file, in the zip and in ``provenance.json``.
 """
 
-import csv
 import hashlib
 import io
 import logging
@@ -22,14 +21,13 @@ import numpy as np
 import pandas as pd
 
 import mmmos
-from mmmos.errors import InputError, Problem, UsageError
+from mmmos.errors import InputError, UsageError
 from mmmos.files import pretty_json, write_atomic
 from mmmos.submissions.formats import Format, read_format
 
 PROVENANCE = "provenance.json"
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "transformers", "nnAudio", "librosa")
 SHOWN = 5
-READ_LIMIT = 20
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 log = logging.getLogger(__name__)
@@ -89,42 +87,6 @@ def write_submission(
     for name, data in files.items():
         write_atomic(Path(to) / name, data)
     return Path(to) / rules.file
-
-
-def read_scores(path: str | Path, rules: Format) -> pd.DataFrame:
-    """Predictions from comma-separated text: an id, then scores under a header that names them, or, without one, the
-    format's scores in its order.
-
-    Returns float64 columns named as in ``Format.axes``, indexed by ``id``; columns of other names are left out.
-    Raises ``InputError`` naming each line that cannot be read.
-    """
-    file = str(path)
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError:
-        raise InputError([Problem(file, "does not exist.")]) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError([Problem(file, f"cannot be read as comma-separated text: {error}.")]) from None
-    columns = [rules.axis_of(name) for name in rows[0][1][1:]] if rows else []
-    if any(columns):
-        rows = rows[1:]
-    else:
-        columns = list(rules.axes)
-    ids, scores, problems = [], [], []
-    for line, row in rows:
-        try:
-            scores.append([float(score) for score, axis in zip(row[1:], columns, strict=True) if axis])
-            ids.append(row[0])
-        except ValueError:
-            expected = f"expected an id and {len(columns)} columns with {', '.join(rules.axes)}"
-            problems.append(Problem(file, f"{expected}; got {','.join(row)!r}.", line))
-    if problems or not ids:
-        found = problems[:READ_LIMIT] or [Problem(file, "holds no scores.")]
-        raise InputError(found, max(0, len(problems) - READ_LIMIT))
-    index = pd.Index(ids, name="id", dtype=object)
-    return pd.DataFrame(scores, index=index, columns=[axis for axis in columns if axis], dtype=np.float64)
 
 
 def answer_text(scores: pd.DataFrame, rules: Format, *, header: bool | None = None) -> str:

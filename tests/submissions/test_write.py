@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from mmmos import cli
 from mmmos.axes import AXES
 from mmmos.errors import InputError, UsageError
+from mmmos.predictions import read_predictions
 from mmmos.recipe import names
 from mmmos.submissions.check import check_submission, read_answer
 from mmmos.submissions.formats import Format, read_format
-from mmmos.submissions.write import answer_text, read_scores, write_submission
+from mmmos.submissions.write import answer_text, write_submission
 
 IDS = [f"audiomos2025-track2-sys0v1wm-utt{letter * 6}" for letter in "abcdef"]
 tables = st.lists(st.tuples(*[st.floats(0, 10)] * 4), min_size=1, max_size=8)
@@ -65,7 +66,7 @@ def test_what_is_written_in_any_format_is_valid_and_read_back(name, parts, tmp_p
     path = write_submission(frame, IDS, format=rules, to=tmp_path)
     assert check_submission(tmp_path, format=rules, clips=IDS) == []
     half = 0.51 * 10.0**-rules.decimals
-    for read in (read_answer(path, rules), read_scores(path, rules)):
+    for read in (read_answer(path, rules), read_predictions(path, rules.axes, rules.axis_of)):
         assert list(read.index) == IDS and list(read) == list(rules.axes)
         np.testing.assert_allclose(read, frame, rtol=0, atol=half)
 
@@ -240,7 +241,7 @@ RULES = Format(file="answer.txt", id="id", columns=("id", "overall", "CU"), rang
 )
 def test_a_table_of_predictions_is_read_by_name_or_in_the_order_of_the_format(text, tmp_path):
     (tmp_path / "scores.csv").write_text(text, encoding="utf-8", newline="")
-    read = read_scores(tmp_path / "scores.csv", RULES)
+    read = read_predictions(tmp_path / "scores.csv", RULES.axes, RULES.axis_of)
     assert read.index.name == "id" and set(read) == {"overall", "CU"}
     assert read[["overall", "CU"]].to_dict("index") == {
         "a": {"overall": 1.5, "CU": 2.0},
@@ -263,18 +264,20 @@ def test_a_table_of_predictions_is_read_by_name_or_in_the_order_of_the_format(te
 def test_a_table_that_cannot_be_read_is_named_with_its_line(text, message, tmp_path):
     (tmp_path / "scores.csv").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=message):
-        read_scores(tmp_path / "scores.csv", RULES)
+        read_predictions(tmp_path / "scores.csv", RULES.axes, RULES.axis_of)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"scores\.csv: does not exist"):
-        read_scores(tmp_path / "scores.csv", RULES)
+        read_predictions(tmp_path / "scores.csv", RULES.axes, RULES.axis_of)
 
 
 def test_a_column_of_predictions_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "scores.csv").write_text("id,overall,Overall,CU\na,1,2,3\n", encoding="utf-8")
     with pytest.raises(InputError, match="2 columns for overall"):
-        write_submission(read_scores(tmp_path / "scores.csv", RULES), format=RULES, to=tmp_path)
+        write_submission(
+            read_predictions(tmp_path / "scores.csv", RULES.axes, RULES.axis_of), format=RULES, to=tmp_path
+        )
 
 
 def test_the_commands_write_check_and_list_formats_of_ones_own(tmp_path, monkeypatch, capsys):
