@@ -31,7 +31,7 @@ def format_number(value: Any, decimals: int = 3) -> str:
     if isinstance(value, float | np.floating):
         if math.isnan(value):
             return "–"
-        text = f"{value:.{decimals}f}"
+        text = f"{round(float(value), decimals) + 0.0:.{decimals}f}"
         return f"\u2212{text[1:]}" if text.startswith("-") else text
     return "–" if value is None else str(value)
 

@@ -231,7 +231,16 @@ def test_the_csv_holds_every_number_at_full_precision(predictions, truth, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "0.500"), (-0.25, "\u22120.250"), (float("nan"), "–"), (None, "–"), (3, "3"), ("a", "a")]
+    ("value", "text"),
+    [
+        (0.5, "0.500"),
+        (-0.25, "\u22120.250"),
+        (-0.0001, "0.000"),
+        (float("nan"), "–"),
+        (None, "–"),
+        (3, "3"),
+        ("a", "a"),
+    ],
 )
 def test_numbers_are_written_for_reading(value, text):
     assert format_number(value) == text
