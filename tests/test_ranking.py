@@ -64,6 +64,32 @@ def test_scores_are_those_of_evaluate_and_times_those_of_the_members(finished):
     assert table.loc["ensemble", "pred_time_test"] == pytest.approx(predict)
 
 
+def test_the_truth_of_the_evaluation_set_does_not_say_which_runs_are_shown(copy):
+    def shown():
+        table, notes = rank(copy, on="eval", top=2, intervals=0)
+        assert "nothing is chosen on eval" in notes[0]
+        return {name: score for name, score in table.set_index("model")["utt_SRCC"].items() if "[" in name}
+
+    before = shown()
+    truth = pd.read_csv(copy.parent / "test.csv", dtype=str)
+    turned = truth.rename(columns=str.strip)
+    columns = [name for name in truth.columns if pd.to_numeric(truth[name], errors="coerce").notna().all()]
+    turned[columns] = 10 - truth[columns].astype(float)
+    turned.to_csv(copy.parent / "test.csv", index=False)
+    after = shown()
+    assert set(before) == set(after) and len(before) == 2
+    assert all(after[name] == pytest.approx(-before[name]) for name in before)
+
+
+def test_a_calibrated_ensemble_is_ranked_by_what_it_would_submit(copy):
+    ensemble, _ = pipeline.choose(copy, name="scaled", rule="top_k", k=2, on="pam", calibrate="pam")
+    table = rank(copy, on="eval", intervals=0)[0].set_index("model")
+    expected = summary(evaluate(ensemble.predict("eval"), mmmos.read_manifest(copy.parent / "test.csv")))
+    assert table.loc["scaled", "utt_MSE"] == pytest.approx(expected["utt_MSE"], abs=1e-9)
+    assert table.loc["scaled", "utt_MSE"] != pytest.approx(table.loc["ensemble", "utt_MSE"], abs=1e-3)
+    assert table.loc["scaled", "utt_SRCC"] == pytest.approx(table.loc["ensemble", "utt_SRCC"], abs=1e-9)
+
+
 def test_unknown_times_are_unknown_and_change_no_score(copy):
     before = rank(copy, intervals=0)[0]
     for path in (copy.parent / "ensembles" / "light").glob("*/times.json"):

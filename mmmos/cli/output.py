@@ -104,8 +104,10 @@ def _say_clips(clips: "pd.DataFrame", what: str, limit: int) -> None:
 def show_outcome(outcome: "Outcome") -> int:
     """Say what a run left: rejected clips, what was chosen, how good it is, where the files are. The exit code."""
     code = say_unusable(outcome.rejected)
+    from mmmos.ensembles.ensemble import looks_at
+
     rule = outcome.ensemble.rule
-    on = f" on {rule.on if isinstance(rule.on, str) else ' and '.join(rule.on)}" if rule.on else ""
+    on = f" on {' and '.join(looks_at(rule))}" if looks_at(rule) else ""
     chosen = f"{len(outcome.ensemble)} of {len(outcome.ensemble.pool)} heads chosen by {rule.rule}{on}"
     say(f"{chosen}: {shown_path(outcome.record)}")
     if not outcome.scores.empty:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from cyclopts import App
 
-from mmmos.cli.output import put, put_table, say, show_outcome, shown_path
+from mmmos.cli.output import put, put_table, say, show_outcome, shown_path, with_intervals
 
 app = App(name="submissions", help="Answer files that are checked before they are sent; leaderboards and reports.")
 
@@ -160,7 +160,7 @@ def leaderboard(
         table, notes = rank(challenge, on=on, recipe=recipe, top=top, answers=answers, intervals=intervals)
     else:
         table = compare(answers, str(truth), intervals=intervals)
-    put_table(table if json else for_people(table), as_json=json)
+    put_table(table if json else with_intervals(for_people(table)), as_json=json)
     for note in notes:
         say(note)
     if to is not None:

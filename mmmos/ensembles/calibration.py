@@ -1,7 +1,8 @@
 """Calibration: a head's predictions brought to the scale of the scores, per axis, on clips it was not fitted to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -82,13 +83,20 @@ def cross_fitted(kind: Kind, prediction: Array, truth: Array, fold: NDArray[np.i
 
     With fewer than two folds, all are calibrated by one fit on all.
     """
+    return of_other_folds(partial(fit, kind), prediction, truth, fold)
+
+
+def of_other_folds(
+    fitted: Callable[[Array, Array], Calibration], prediction: Array, truth: Array, fold: NDArray[np.int64]
+) -> Array:
+    """The same with any way to fit a calibration to predictions and truth."""
     folds = np.unique(fold)
     if len(folds) < 2:
-        return fit(kind, prediction, truth)(prediction)
+        return fitted(prediction, truth)(prediction)
     result = np.empty(prediction.shape)
     for number in folds:
         held = fold == number
-        result[held] = fit(kind, prediction[~held], truth[~held])(prediction[held])
+        result[held] = fitted(prediction[~held], truth[~held])(prediction[held])
     return result
 
 

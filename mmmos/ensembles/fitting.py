@@ -90,7 +90,7 @@ def pose(spec: HeadSpec, data: Data) -> Problem:
     fewest = min(len(fitted) for fitted, _ in splits)
     if spec.share < 1 and fewest < 2:
         raise UsageError(
-            f"share = {spec.share:g} leaves too little to fit: clips in the smallest fold: {fewest}; take a larger one"
+            f"share = {spec.share:g} leaves a fold with too little to fit (clips: {fewest}); take a larger one"
         )
     targets = data.targets[learned]
     deviation = targets.std(axis=0)

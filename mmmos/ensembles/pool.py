@@ -3,7 +3,7 @@
 Selectors and statistics read a pool, never models. The evaluation set has predictions here and never truth.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,8 +142,13 @@ class Pool:
         systems = self.systems[name]
         if systems is None:
             raise UsageError(f"The clips of {name!r} have no system; use a metric that begins with utt_.")
-        systems = systems[known]
-        return np.stack([values[..., systems == each].mean(axis=-1) for each in sorted(set(systems))], axis=-1)
+        return system_means(values, systems[known])
+
+
+def system_means(values: NDArray[np.float64], systems: Sequence[object] | NDArray[np.object_]) -> NDArray[np.float64]:
+    """Plain means over each system's clips: (…, clips) to (…, systems), in the order of their names."""
+    names = np.asarray(systems, object)
+    return np.stack([values[..., names == each].mean(axis=-1) for each in sorted(set(names))], axis=-1)
 
 
 def _words(names: list[str]) -> str:

@@ -85,9 +85,10 @@ def resample(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int 
         raise UsageError(f"resamples must be a whole number, 1 or more; got {resamples!r}.")
     if not pool.labelled():
         raise UsageError("There is no labelled set, so that there are no clips to resample.")
-    members = select(pool, rule).selection.members
     runs = usable(pool)
-    task = partial(_trial, _labelled(pool.only([int(run) for run in runs])), rule, seed)
+    part = pool.only([int(run) for run in runs])
+    members = runs[select(part, rule).selection.members]
+    task = partial(_trial, _labelled(part), rule, seed)
     with closing(parallel.map(task, range(resamples), jobs=jobs)) as results:
         trials = dict(progress.track(results, resamples, "resamples"))
     weights, chosen = np.zeros((resamples, len(pool))), np.zeros((resamples, len(pool)), bool)

@@ -15,6 +15,7 @@ from mmmos.ensembles.ensemble import select_recipe
 from mmmos.ensembles.pool import Pool
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import write_atomic
+from mmmos.submissions.pages import format_number, markdown_text
 
 # What each table says.
 TABLES = {
@@ -117,7 +118,4 @@ def markdown(table: pd.DataFrame) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.3f}"
-    text = "".join(char if char.isprintable() else " " for char in str(value))
-    return "".join(f"\\{char}" if char in "\\|`*_<>[]&" else char for char in text)
+    return format_number(value) if isinstance(value, float) else markdown_text(str(value))

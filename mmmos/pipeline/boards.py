@@ -16,7 +16,8 @@ from mmmos.submissions.board import write_leaderboard
 from mmmos.submissions.leaderboard import leaderboard
 from mmmos.submissions.report import WORST, tables, write_report
 
-ENSEMBLE = "ensemble"
+# What stands for the chosen ensemble and for the mean of its whole pool among models.
+ENSEMBLE, WHOLE_POOL = "ensemble", "mean of all heads"
 
 # Resamples for the intervals of the members' quality in a report.
 INTERVALS = 200
@@ -75,7 +76,7 @@ def _entries(ensemble: Ensemble, name: str) -> dict[str, pd.DataFrame]:
     """Predictions on a set by model: the ensemble, the mean of the whole pool, the members best on open sets."""
     entries = {ENSEMBLE: ensemble.predict(name)}
     if len(ensemble) < len(ensemble.pool):
-        entries["mean of all heads"] = select(ensemble.pool, "average").predict(name)
+        entries[WHOLE_POOL] = select(ensemble.pool, "average").predict(name)
     for member in ensemble.members_by_quality()[:SHOWN]:
         single = ensemble.pool.only([member])
         entries[f"{single.specs[0].name} [{single.keys[0][:6]}]"] = select(single, "average").predict(name)

@@ -18,7 +18,7 @@ import mmmos
 from mmmos import manifest
 from mmmos.axes import AXES
 from mmmos.ensembles.ablation import contributions
-from mmmos.ensembles.ensemble import Ensemble
+from mmmos.ensembles.ensemble import Ensemble, looks_at
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.stability import stability
 from mmmos.errors import UsageError
@@ -91,9 +91,8 @@ def chosen_again(folder: Path, ensemble: Ensemble) -> pd.DataFrame | None:
 
 def contributed(folder: Path, ensemble: Ensemble) -> pd.DataFrame | None:
     """What the levels of each factor contribute on the set that the rule looks at first, None for large pools."""
-    pool, on = ensemble.pool, ensemble.rule.on
-    wanted = [on] if isinstance(on, str) else list(on or ())
-    name = next((each for each in (*wanted, *pool.labelled()) if each in pool.truth), None)
+    pool = ensemble.pool
+    name = next((each for each in (*looks_at(ensemble.rule), *pool.labelled()) if each in pool.truth), None)
     if name is None or not is_cheap(pool):
         return None
     made_of = {"pool": _of(pool), "on": name, "resamples": RESAMPLES}

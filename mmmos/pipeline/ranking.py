@@ -13,16 +13,14 @@ from mmmos import challenge, pipeline
 from mmmos.axes import AXES
 from mmmos.challenge import Inputs
 from mmmos.ensembles.ensemble import Ensemble, select, usable
-from mmmos.ensembles.pool import Pool
-from mmmos.ensembles.recipe import SelectRecipe
+from mmmos.ensembles.pool import Pool, system_means
+from mmmos.ensembles.recipe import SEALED, SelectRecipe
 from mmmos.ensembles.runs import times
 from mmmos.ensembles.selectors.selection import Selection, equal
 from mmmos.errors import UnknownName, UsageError
-from mmmos.pipeline.boards import ENSEMBLE, evaluation_truth
+from mmmos.pipeline.boards import ENSEMBLE, WHOLE_POOL, evaluation_truth
 from mmmos.statistics import measure
 from mmmos.submissions.leaderboard import leaderboard, read_answers
-
-MEAN = "mean of all heads"
 
 log = logging.getLogger("mmmos")
 
@@ -38,8 +36,9 @@ def rank(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Leaderboard on one set of a challenge, and sentences about what it shows.
 
-    Rows: the ``top`` runs of the trained pool, the ensemble that the recipe's rule chooses, the mean of the pool, the
-    ensembles recorded beside the recipes that are of these runs, and the answer files that answer the clips of the set.
+    Rows: the ``top`` runs of the trained pool (of the evaluation set those that are best on the labelled sets, whatever
+    its truth says), the ensemble that the recipe's rule chooses, the mean of the pool, the ensembles recorded beside
+    the recipes that are of these runs, and the answer files that answer the clips of the set.
     ``recipe``: another ensemble recipe than the challenge's. Raises ``UsageError`` where nothing is trained or the set
     has no truth, ``UnknownName`` for an unknown set.
     """
@@ -49,26 +48,29 @@ def rank(
     pool, _ = pipeline.finished_pool(path, recipe=recipe)
     pool = pool.only([int(run) for run in usable(pool)])
     truth = _truth(inputs, pool, on)
-    best = best_runs(pool, on, truth)[:top]
+    sealed = on in SEALED
+    best = (_mean(pool, range(len(pool))).members_by_quality() if sealed else best_runs(pool, on, truth))[:top]
     ensembles = _chosen(inputs, pool)
     ensembles |= {f"{pool.specs[run].name} [{pool.keys[run][:6]}]": _mean(pool, [run]) for run in best}
     entries = {name: ensemble.predict(on).loc[truth.index] for name, ensemble in ensembles.items()}
     about = _about(pool, ensembles, len(truth))
     entries |= _matching(answers, truth, entries)
     table = leaderboard(entries, truth, intervals=intervals, about=about)
-    notes = [f"The best {len(best)} of {len(pool)} runs are shown, ranked on {on} itself: their scores flatter them."]
-    return table, notes if len(pool) > 1 else []
+    why = (
+        f"by the labelled sets: nothing is chosen on {on}" if sealed else f"ranked on {on} itself, which flatters them"
+    )
+    note = f"The best {len(best)} of {len(pool)} runs are shown, {why}."
+    return table, [note] if len(pool) > 1 else []
 
 
 def best_runs(pool: Pool, on: str, truth: pd.DataFrame) -> list[int]:
     """All runs by the mean over axes of the SRCC that ranks a leaderboard, best first; undefined ones last."""
     rows = pd.Index(pool.ids[on]).get_indexer(truth.index)
-    scores, true = pool.scores[on][:, rows].astype(np.float64), truth[list(pool.axes)].to_numpy(np.float64)
+    scores = pool.scores[on][:, rows].astype(np.float64).swapaxes(1, 2)
+    true = truth[list(pool.axes)].to_numpy(np.float64).T
     if truth["system"].notna().all():
-        unit = np.unique(truth["system"].to_numpy(str), return_inverse=True)[1]
-        scores = np.stack([scores[:, unit == each].mean(axis=1) for each in range(unit.max() + 1)], axis=1)
-        true = np.stack([true[unit == each].mean(axis=0) for each in range(unit.max() + 1)])
-    found = np.mean([measure("SRCC", scores[..., axis], true[:, axis]) for axis in range(len(pool.axes))], axis=0)
+        scores, true = (system_means(values, truth["system"].to_numpy(object)) for values in (scores, true))
+    found = np.mean([measure("SRCC", scores[:, axis], true[axis]) for axis in range(len(pool.axes))], axis=0)
     return [int(run) for run in np.argsort(-np.nan_to_num(found, nan=-2.0), kind="stable")]
 
 
@@ -91,7 +93,7 @@ def _chosen(inputs: Inputs, pool: Pool) -> dict[str, Ensemble]:
     """The ensemble that the recipe's rule chooses, the recorded ones, and the mean of the pool where it has several."""
     chosen = select(pool, inputs.ensembles.select)
     found = {ENSEMBLE: chosen} | _recorded(inputs, chosen)
-    return found | ({MEAN: _mean(pool, range(len(pool)))} if len(pool) > 1 else {})
+    return found | ({WHOLE_POOL: _mean(pool, range(len(pool)))} if len(pool) > 1 else {})
 
 
 def _mean(pool: Pool, runs: Sequence[int]) -> Ensemble:
@@ -114,7 +116,7 @@ def _recorded(inputs: Inputs, chosen: Ensemble) -> dict[str, Ensemble]:
         ensemble = Ensemble(pool, Selection(runs, weights), rule)
         known = rule.calibrate is None or rule.calibrate in pool.truth
         if len(runs) and known and not _equal(ensemble, chosen):
-            found[f"{path.stem} (recorded)" if path.stem in (ENSEMBLE, MEAN) else path.stem] = ensemble
+            found[f"{path.stem} (recorded)" if path.stem in (ENSEMBLE, WHOLE_POOL) else path.stem] = ensemble
     return found
 
 

@@ -18,6 +18,7 @@ from mmmos.errors import UnknownName, UsageError
 from mmmos.features.extract import extract
 from mmmos.files import write_atomic
 from mmmos.pipeline.ablation import markdown
+from mmmos.pipeline.boards import ENSEMBLE, WHOLE_POOL
 
 # What each table says.
 TABLES = {
@@ -27,9 +28,6 @@ TABLES = {
     "runs": "What each head loses between two sets with scores",
     "rankings": "How alike sets with scores rank the heads",
 }
-
-# The models of the table of predictions.
-ENSEMBLE, WHOLE_POOL = "ensemble", "mean of all heads"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mmmos.axes import AXES
 from mmmos.files import write_atomic
-from mmmos.submissions.pages import format_fact, format_number, format_p, render, visible
+from mmmos.submissions.pages import format_fact, format_number, format_p, markdown_text, render, visible
 
 NAMES = {"sys": "systems", "utt": "clips"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -74,16 +74,15 @@ def board(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a person compares models by, as texts: SRCC with its interval at each level, how far behind."""
+    """The columns that a person compares models by: SRCC and MSE at each level and how far behind, with the ends of
+    their intervals, what ``p`` says in words, and what is known beside.
+    """
     view = board(table)
-    shown = pd.DataFrame({"model": table["model"]})
-    for level in view["levels"]:
-        shown[f"{level}_SRCC"] = [_with_interval(row, f"{level}_SRCC") for row in view["rows"]]
-    shown["behind"] = [format_number(row["behind"]) for row in view["rows"]]
+    numbers = [*(f"{level}_SRCC" for level in view["levels"]), "behind", *(f"{level}_MSE" for level in view["levels"])]
+    columns = [f"{name}{end}" for name in numbers for end in ("", "_low", "_high")]
+    shown = table[["model", *(column for column in columns if column in table)]].copy()
     if "p" in table:
         shown["p"] = [row["verdict"] or "–" for row in view["rows"]]
-    for level in view["levels"]:
-        shown[f"{level}_MSE"] = [format_number(row[f"{level}_MSE"]) for row in view["rows"]]
     for name, label in view["facts"].items():
         shown[label] = [format_fact(row[name], name) for row in view["rows"]]
     return shown
@@ -115,7 +114,7 @@ def _cell(value: Any) -> Any:
 def _markdown(table: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     view = board(table)
     columns = [(f"{level}_{metric}", f"{level} {metric}") for level in view["levels"] for metric in view["metrics"]]
-    lines = [f"# {_escaped(title)}", "", _caption(view), *(_escaped(note) for note in notes), ""]
+    lines = [f"# {markdown_text(title)}", "", _caption(view), *(markdown_text(note) for note in notes), ""]
     columns.insert(1, ("behind", "behind the first"))
     heads = [*(label for _, label in columns), *view["facts"].values()]
     lines += ["| model | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
@@ -123,7 +122,7 @@ def _markdown(table: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
         cells = [_with_interval(row, column) for column, _ in columns]
         cells[1] += f" {row['verdict']}" if row["verdict"] else ""
         cells += [format_fact(row[name], name) for name in view["facts"]]
-        lines.append(f"| {_escaped(str(row['model']))} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown_text(str(row['model']))} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -138,9 +137,3 @@ def _with_interval(row: Mapping[str, Any], column: str) -> str:
     ends: Sequence[float] = [row.get(f"{column}_{end}", math.nan) for end in ("low", "high")]
     value = format_number(row[column])
     return value if math.isnan(ends[0]) else f"{value} [{format_number(ends[0], 2)}, {format_number(ends[1], 2)}]"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    line = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!" else letter for letter in line)

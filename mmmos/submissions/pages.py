@@ -51,6 +51,12 @@ def format_fact(value: Any, name: str) -> str:
     return format_whole(value) if name == "members" else format_number(value, 1 if value >= 10 else 3)
 
 
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    line = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!" else letter for letter in line)
+
+
 def visible(text: str) -> str:
     """A text whose control characters, direction marks and half characters (which UTF-8 does not hold) are escapes."""
     if text.isprintable() or isinstance(text, Markup):

@@ -11,6 +11,7 @@ from mmmos.ensembles.recipe import EnsembleRecipe, SelectRecipe
 from mmmos.ensembles.training import train
 from mmmos.errors import UnknownName, UsageError
 from mmmos.recipe import parse
+from mmmos.statistics import bootstrap, sampling
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,19 @@ def test_members_are_shown_with_their_quality_on_every_labelled_set(pool):
     table = select(pool, "average").members()
     assert list(table["key"]) == list(pool.keys)
     assert table["pam_utt_SRCC"].to_numpy() == pytest.approx(pool.measure("pam").mean(axis=1))
+
+
+def test_the_quality_of_members_has_the_interval_of_its_mean_over_axes(pool):
+    table = select(pool, "average").members(intervals=60)
+    samples = sampling(len(pool.ids["pam"]), pool.systems["pam"], method="bca", resamples=60)
+    for run in (0, len(pool) - 1):
+        drawn = [
+            bootstrap("SRCC", pool.scores["pam"][run, :, axis], pool.truth["pam"][:, axis], samples.counts)
+            for axis in range(len(pool.axes))
+        ]
+        ends = samples.interval(np.mean(drawn, axis=0), "SRCC")
+        assert table.loc[run, ["pam_utt_SRCC_low", "pam_utt_SRCC_high"]].tolist() == pytest.approx(ends)
+        assert ends[0] <= table.loc[run, "pam_utt_SRCC"] <= ends[1]
 
 
 def test_parameters_of_a_call_go_before_the_recipes(pool):

@@ -106,5 +106,5 @@ def test_seeds_of_one_stack_learn_from_their_own_groups(data, build, one_thread)
 
 def test_a_share_that_leaves_a_fold_without_clips_is_a_sentence(data, build):
     (spec,) = build.recipe({"head": "ridge", "folds": 3, "share": 0.01}).specs(SETS)
-    with pytest.raises(UsageError, match=r"share = 0\.01 leaves too little to fit: clips in the smallest fold: 0"):
+    with pytest.raises(UsageError, match=r"share = 0\.01 leaves a fold with too little to fit \(clips: 0"):
         pose(spec, data)

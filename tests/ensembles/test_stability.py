@@ -85,7 +85,7 @@ def test_where_truth_is_noise_choosing_does_not_help_and_that_is_seen(pool):
 def test_a_broken_run_is_never_chosen_and_keeps_its_place(pool, caplog):
     pool.scores["eval"][0, 3, 1] = np.nan
     assert "a" not in set(stability(pool, SelectRecipe(rule="average"), resamples=3)["key"])
-    assert "cannot be chosen" in caplog.text
+    assert caplog.text.count("cannot be chosen") == 1
     assert select(pool, "top_k", k=6).selection.members.tolist() == [1, 2, 3, 4, 5]
     pool.scores["eval"][:, 0] = np.inf
     with pytest.raises(UsageError, match="No head of the pool predicts finite numbers"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.pool import Pool, system_means
 from mmmos.ensembles.recipe import METRICS, SEALED
 from mmmos.errors import UnknownName, UsageError
 from mmmos.statistics import bootstrap_many, interval, measure, resample_counts
@@ -76,16 +76,9 @@ def items_of(
         systems = pool.systems[name]
         if systems is None:
             raise UsageError(f"The clips of {name!r} have no system; use a metric that begins with utt_.")
-        return Items(by_system(predictions, systems[clips[known]]), by_system(truth[None], systems[clips[known]])[0])
+        own = systems[clips[known]]
+        return Items(system_means(predictions, own), system_means(truth, own))
     return Items(predictions, truth)
-
-
-def by_system(values: Array, systems: NDArray[np.object_]) -> Array:
-    """Means over the clips of each system: (…, clips) to (…, systems)."""
-    names, number, counts = np.unique(systems.astype(str), return_inverse=True, return_counts=True)
-    member = np.zeros((len(systems), len(names)))
-    member[np.arange(len(systems)), number] = 1 / counts[number]
-    return values @ member
 
 
 def parts(pool: Pool, name: str, by_domain: bool) -> Iterator[tuple[str, NDArray[np.int64]]]:

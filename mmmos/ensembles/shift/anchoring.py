@@ -1,10 +1,12 @@
 """An ensemble's predictions on the scale of a labelled set, such as the synthetic proxy: a line for each axis."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmmos.ensembles.calibration import cross_fitted, fit
+from mmmos.ensembles.calibration import Calibration, fit, of_other_folds
 from mmmos.ensembles.folds import grouped_folds
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import SEALED
@@ -23,9 +25,9 @@ def anchored(
 ) -> pd.DataFrame:
     """``pool.mean`` of a set, mapped by the line for each axis that brings that of a labelled set to its truth.
 
-    ``on``: the labelled set, whose own clips are mapped by lines fitted to the other folds. A slope below 0 becomes 0;
-    any other keeps every rank. ``by_domain``: each domain of which ``on`` holds 10 clips has lines of its own, so that
-    ranks are kept within domains; other clips have those of all.
+    ``on``: the labelled set, whose own clips are mapped by lines fitted to the other folds. Every rank is kept: an axis
+    whose line does not rise is shifted alone. ``by_domain``: each domain of which ``on`` holds 10 clips has lines of
+    its own, so that ranks are kept within domains; other clips have those of all.
     Raises ``UsageError`` for the evaluation set as ``on``, ``UnknownName`` for a set without truth.
     """
     if on in SEALED:
@@ -40,7 +42,7 @@ def anchored(
                 known[fitted], pool.truth[on][fitted], [pool.ids[on][row] for row in fitted]
             )
         else:
-            values[mapped] = fit("affine", known[fitted], pool.truth[on][fitted])(found.to_numpy()[mapped])
+            values[mapped] = _lines(known[fitted], pool.truth[on][fitted])(found.to_numpy()[mapped])
     return pd.DataFrame(values, index=found.index, columns=found.columns)
 
 
@@ -59,4 +61,10 @@ def _parts(pool: Pool, name: str, on: str, by_domain: bool) -> list[tuple[NDArra
 
 def _of_other_folds(known: Array, truth: Array, ids: list[str]) -> Array:
     fold = grouped_folds(ids, FOLDS) if len(truth) > 1 else np.zeros(len(truth), np.int64)
-    return cross_fitted("affine", known, truth, fold)
+    return of_other_folds(_lines, known, truth, fold)
+
+
+def _lines(prediction: Array, truth: Array) -> Calibration:
+    """The least-squares line of each axis, of slope 1 where it would not rise."""
+    found = fit("affine", prediction, truth)
+    return replace(found, slope=np.where(found.slope > 0, found.slope, 1.0))

@@ -25,19 +25,15 @@ def qualities(pool: Pool, name: str, metric: str = "SRCC", *, resamples: int = 2
     NaN on an axis without truth, and for a run whose predictions are not finite. Raises ``UnknownName`` for a set
     without truth or a metric that is not MSE, LCC, SRCC or KTAU.
     """
-    if name not in pool.truth:
-        raise UnknownName("labelled set", name, pool.labelled())
     if metric not in metrics.METRICS:
         raise UnknownName("metric", metric, metrics.METRICS)
-    truth, scores = pool.truth[name], pool.scores[name]
-    counts = counts_of(len(truth), resamples, seed)
+    pairs = list(pool.pairs(name, f"utt_{metric}"))
+    counts = counts_of(len(pool.ids[name]), resamples, seed)
     found = np.full((len(counts), len(pool), len(pool.axes)), np.nan)
-    for axis in range(len(pool.axes)):
-        known = np.isfinite(truth[:, axis])
-        if known.any():
-            own = scores[:, known, axis].astype(np.float64)
-            usable = np.isfinite(own).all(axis=1)
-            found[:, usable, axis] = bootstrap_many(metric, own[usable], truth[known, axis], counts[:, known]).T
+    for axis, predictions, truth in pairs:
+        known = np.isfinite(pool.truth[name][:, axis])
+        finite = np.isfinite(predictions).all(axis=1)
+        found[:, finite, axis] = bootstrap_many(metric, predictions[finite], truth, counts[:, known]).T
     return -found if metric == "MSE" else found
 
 

@@ -196,6 +196,15 @@ def test_anchoring_brings_predictions_to_the_scale_of_a_set_and_does_not_show_it
     assert not np.allclose(own, other)
 
 
+def test_an_axis_that_the_set_ranks_backwards_is_shifted_and_keeps_its_ranks():
+    told = np.random.default_rng(2).normal(5, 1, (30, 2))
+    truth = np.stack([8 - told[:, 0], 2 * told[:, 1]], axis=1)
+    scores = {"pam": np.float32(told[None]), "eval": np.float32(told[None])}
+    found = anchored(pool_of(scores, {"pam": truth}), np.array([0]), np.ones((1, 2)), "eval", "pam").to_numpy()
+    assert found[:, 0] - told[:, 0] == pytest.approx(np.full(30, truth[:, 0].mean() - told[:, 0].mean()), abs=1e-5)
+    assert found[:, 1] == pytest.approx(truth[:, 1], abs=1e-5)
+
+
 def test_domains_are_anchored_each_for_itself_where_they_hold_clips_enough():
     rng = np.random.default_rng(1)
     domain = np.array(["speech"] * 60 + ["music"] * 60 + ["rare"] * 5 + [""] * 20, dtype=object)

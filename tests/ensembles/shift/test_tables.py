@@ -116,7 +116,7 @@ def test_an_axis_without_truth_and_a_run_without_numbers_cost_themselves_only(po
 
 
 def test_the_evaluation_set_has_no_quality(pool):
-    with pytest.raises(UnknownName, match="eval"):
+    with pytest.raises(UsageError, match="sealed"):
         run_shift(pool, "oof", "eval")
     with pytest.raises(UsageError, match="twice"):
         run_shift(pool, "pam", "pam")
