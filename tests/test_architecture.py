@@ -20,9 +20,9 @@ PACKAGE = ROOT / "mmmos"
 # Each imports only from those before it.
 ORDER = (
     *("errors", "axes", "files", "parallel", "progress", "registry", "recipe", "resampling"),
-    *("audio", "manifest", "statistics", "predictions", "metrics"),
-    *("features", "ensembles", "submissions"),
-    *("workspace", "challenge", "demo", "doctor", "pipeline", "testing", "cli", "__main__"),
+    *("audio", "manifest", "statistics", "predictions", "metrics", "hub"),
+    *("features", "ensembles", "submissions", "scoring"),
+    *("workspace", "challenge", "demo", "doctor", "pipeline", "app", "testing", "cli", "__main__"),
 )
 
 FILES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
