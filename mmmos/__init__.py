@@ -1,6 +1,6 @@
 """MMMOS: predict what people think of audio.
 
-The pipeline is manifest → features → ensembles → submissions, one function per verb.
+The pipeline is manifest → features → ensembles → submissions, one function per verb; ``load`` gives a scorer.
 Importing the package imports neither torch nor pandas; each name is loaded when it is first used.
 """
 
@@ -16,6 +16,7 @@ _WHERE = {
     "encoder": "mmmos.features.encoders",
     "evaluate": "mmmos.metrics",
     "extract": "mmmos.features.extract",
+    "load": "mmmos.scoring",
     "locate": "mmmos.manifest",
     "make_corpus": "mmmos.demo",
     "read_manifest": "mmmos.manifest",
@@ -33,6 +34,7 @@ __all__ = [
     "encoder",
     "evaluate",
     "extract",
+    "load",
     "locate",
     "make_corpus",
     "read_manifest",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from mmmos.manifest import locate, read_manifest
     from mmmos.metrics import evaluate
     from mmmos.pipeline import run
+    from mmmos.scoring import load
     from mmmos.submissions.check import check_submission
     from mmmos.submissions.write import write_submission
 

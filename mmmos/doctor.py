@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pandas as pd
 
-from mmmos import parallel, registry
+from mmmos import hub, parallel, registry
 from mmmos.errors import MmmosError, first_line
 from mmmos.features import weights
 
@@ -126,7 +126,7 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _hub() -> Finding:
-    return "hub", "ok", "offline (HF_HUB_OFFLINE)" if weights.is_offline() else "network allowed"
+    return "hub", "ok", "offline (HF_HUB_OFFLINE)" if hub.is_offline() else "network allowed"
 
 
 def _weights() -> Iterator[Finding]:

@@ -145,7 +145,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def ahead(
-    function: Callable[[S], Iterable[T]], items: Sequence[S], *, threads: int = 1, depth: int = 8
+    function: Callable[[S], Iterable[T]], items: Iterable[S], *, threads: int = 1, depth: int = 8
 ) -> Generator[tuple[S, Iterator[T]]]:
     """Each item with what ``function(item)`` yields, in the items' order, produced by threads ahead of its use.
 

@@ -18,6 +18,7 @@ _shown = False
 _in_lines = False
 _bars: Any = None
 _saved = ""
+_goes_on = True
 
 
 def show(yes: bool, *, lines: bool = False) -> None:
@@ -31,15 +32,23 @@ def is_shown() -> bool:
     return _shown
 
 
-def saved(text: str) -> None:
-    """Keep a sentence of what is durable so far, for whoever interrupts the stage; "" when the stage ends."""
-    global _saved
-    _saved = text
+def saved(text: str, *, goes_on: bool = True) -> None:
+    """Keep a sentence of what is durable so far, for whoever interrupts the stage; "" when the stage ends.
+
+    ``goes_on``: whether the same command goes on from there.
+    """
+    global _saved, _goes_on
+    _saved, _goes_on = text, goes_on
 
 
 def what_is_saved() -> str:
     """The last sentence given to ``saved``."""
     return _saved
+
+
+def goes_on() -> bool:
+    """False where an interrupted stage has to begin anew."""
+    return _goes_on
 
 
 def clear() -> None:

@@ -535,6 +535,26 @@ def test_duplicates_name_both_places_and_both_sets(write):
     assert len(problems([one, one])) == 2
 
 
+def test_repeated_ids_are_numbered_when_asked_for(write, tmp_path):
+    one = write("one.csv", "id,path\na,a.wav\na#2,b.wav\na,c.wav\n")
+    two = write("two.jsonl", lines({"path": "a"}, {"path": "d"}, {"path": "a"}))
+    clips = read_manifest([one, two, two], repeated="number")
+    assert clips.index.tolist() == ["a", "a#2", "a#3", "a#4", "d", "a#5", "a#6", "d#2", "a#7"]
+    assert [Path(path).name for path in clips["path"]] == ["a.wav", "b.wav", "c.wav", "a", "d", "a", "a", "d", "a"]
+    with pytest.raises(InputError):
+        read_manifest([one, two])
+
+
+def test_numbering_hides_no_other_problem(write):
+    assert only_problem(write("x.csv", "id,path\na,a.wav\n,b.wav\na,c.wav\n"), repeated="number").line == 3
+
+
+def test_one_file_listed_very_often_is_numbered(write):
+    text = lines({"path": "a.wav"}) * 100_000
+    clips = read_manifest(write("x.jsonl", text), repeated="number")
+    assert clips.index[-1] == "a.wav#100000" and clips.index.is_unique
+
+
 def test_all_problems_of_all_inputs_come_at_once_up_to_the_limit(write):
     bad = write("bad.csv", HEADER + "".join(f"{i},a.wav,1,2,x,99\n" for i in range(30)) + "ragged\n")
     sources = [bad, write("bad.jsonl", "{\n{}\n"), "absent.csv"]

@@ -47,7 +47,7 @@ def stream(
             header = containers.examine(file)
         foreign = header.container in ffmpeg.DEMUXERS
         with ffmpeg.opened(path, header) if foreign else decode.opened(path, file, header) as source:
-            yield _stream(source, Segment(start, end), skipped or (lambda: None))
+            yield measured(source, Segment(start, end), skipped or (lambda: None))
 
 
 def read(path: str | Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
@@ -59,7 +59,8 @@ def read(path: str | Path, start: float | None = None, end: float | None = None)
         return np.concatenate(list(clip.blocks)), clip.rate
 
 
-def _stream(source: Source, segment: Segment, skipped: Callable[[], None]) -> Stream:
+def measured(source: Source, segment: Segment, skipped: Callable[[], None]) -> Stream:
+    """A segment of what a decoder gives, mixed to mono and measured. Raises ``Rejected``."""
     meter, downmix, ended = Meter(), Downmix(source.channels), Ended()
     first, last = segment.span(source.rate)
     whole = segment.start is None and segment.end is None

@@ -1,4 +1,4 @@
-"""``mmmos ensembles``: train heads, look at them, choose some."""
+"""``mmmos ensembles``: train heads, look at them, choose some, hand them on."""
 
 import json as json_text
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from mmmos.cli.ablation import ablate
+from mmmos.cli.bundles import export
+from mmmos.cli.hub import push_bundle
+from mmmos.cli.onnx import onnx
 from mmmos.cli.output import number_with_interval, printable, put_table, say, shown_path, with_intervals
 from mmmos.cli.shift import shift
 from mmmos.errors import UsageError
@@ -14,9 +17,10 @@ from mmmos.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-app = App(name="ensembles", help="Train many light heads on stored features, choose a few.")
-app.command(ablate)
-app.command(shift)
+app = App(name="ensembles", help="Train many light heads on stored features, choose a few, hand them on.")
+for command in (ablate, shift, export, onnx):
+    app.command(command)
+app.command(push_bundle, name="push")
 
 # What a rule is compared with on clips it did not see.
 _OTHERS = {"best": "the best head", "average": "the mean of all"}

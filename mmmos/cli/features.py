@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 from mmmos.cli import store as store_commands
+from mmmos.cli.inputs import Input, refuse_options
 from mmmos.cli.output import printable, put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def fetch(*names: str, revision: str = "") -> int:
 def extract(
     recipe: str,
     /,
-    *inputs: str,
+    *inputs: Input,
     store: Path = Path("features"),
     root: list[str] | None = None,
     weights: str | None = None,
@@ -135,6 +136,7 @@ def extract(
     from mmmos.features.spec import EncoderRecipe
     from mmmos.manifest import read_manifest
 
+    refuse_options(inputs, extract)
     encoders: extraction.Encoders = recipe
     if weights or precision:
         encoders = [EncoderRecipe(encoder=recipe, weights=weights, precision=precision)]
@@ -164,7 +166,7 @@ def _say_flagged(status: "pd.DataFrame", more: str) -> None:
 def show(
     recipe: str | None = None,
     /,
-    *inputs: str,
+    *inputs: Input,
     store: Path = Path("features"),
     root: list[str] | None = None,
     rejected: bool = False,
@@ -201,6 +203,7 @@ def show(
     from mmmos.errors import UsageError
     from mmmos.features.store import upkeep
 
+    refuse_options(inputs, show)
     if manifest:
         if recipe or rejected or flagged:
             raise UsageError("--manifest looks for audio on disk and takes no recipe; leave one of them out.")

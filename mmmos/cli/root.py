@@ -1,9 +1,11 @@
-"""Commands without a noun: run, init, demo, doctor, evaluate."""
+"""Commands without a noun: run, score, init, demo, doctor, evaluate, app."""
 
 import shlex
 from pathlib import Path
 
+from mmmos.cli.app import app
 from mmmos.cli.output import put_table, say, show_outcome, shown_path
+from mmmos.cli.score import score
 
 
 def run(
@@ -48,7 +50,7 @@ def init(folder: Path = Path(), /) -> int:
 
 
 def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, jobs: int = 0) -> int:
-    """Synthesize a small rated corpus and run the whole pipeline on it.
+    """Synthesize a small rated corpus, run the whole pipeline on it and keep a scorer of new audio.
 
     Audio and ratings are synthetic: the numbers show that the pipeline works and say nothing about people.
     Example: mmmos demo
@@ -67,11 +69,16 @@ def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, 
     from mmmos import workspace
     from mmmos.demo import make_corpus
     from mmmos.pipeline import run as run_pipeline
+    from mmmos.pipeline.bundles import export
 
     say(f"A synthesized corpus with simulated ratings (size {size}, seed {seed}) in {shown_path(folder)}/")
     challenge = make_corpus(folder, seed=seed, size=size)
     workspace.lay_out(folder)
-    return show_outcome(run_pipeline(challenge, jobs=jobs))
+    code = show_outcome(run_pipeline(challenge, jobs=jobs))
+    bundle = shown_path(export(challenge, overwrite=True).path)
+    say(f"{'bundle':<12} {bundle}")
+    say(f"Next: mmmos score FILES --bundle {shlex.quote(bundle)}")
+    return code
 
 
 def doctor(*, json: bool = False) -> int:
@@ -124,4 +131,4 @@ def evaluate(
     return 0
 
 
-COMMANDS = (run, init, demo, doctor, evaluate)
+COMMANDS = (run, score, init, demo, doctor, evaluate, app)

@@ -124,8 +124,10 @@ def _wait(heard: "SimpleQueue[int]", until: float) -> None:
 
 
 def farewell(command: str) -> str:
-    """What is saved, and the command that goes on."""
+    """What is saved, and the command that goes on, if it does."""
     saved = progress.what_is_saved() or "What is finished is saved."
+    if not progress.goes_on():
+        return saved
     return f"{saved} The same command goes on from there:\n    {command}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmmos.cli.hub import push_features
 from mmmos.cli.output import put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
@@ -172,21 +173,21 @@ def export(
     return say_unusable(done.left_out)
 
 
-def import_folder(folder: Path, /, *, store: Path = Path("features")) -> int:
+def import_features(source: str, /, *, store: Path = Path("features")) -> int:
     """Add embeddings that were exported elsewhere to a store, after every number in them is verified.
 
     Example: mmmos features import shared
 
     Parameters
     ----------
-    folder
-        What mmmos features export wrote.
+    source
+        What mmmos features export wrote, or hf://owner/name@revision where it was pushed to the Hugging Face hub.
     store
         The store's folder.
     """
-    from mmmos.features.sharing.imports import import_features
+    from mmmos.features.sharing.imports import import_features as add
 
-    done = import_features(folder, store)
+    done = add(source, store)
     new = f"{done.shards} files, {done.size / 1e6:.1f} MB, are new" if done.shards else "nothing is new"
     say(f"{done.clips} clips ({', '.join(done.sets)}) are in {shown_path(store)}/; {new}.")
     return 0
@@ -197,5 +198,6 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compact": compact,
     "gc": gc,
     "export": export,
-    "import": import_folder,
+    "import": import_features,
+    "push": push_features,
 }

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,8 +84,15 @@ class Run:
 
     def predict(self, features: Features) -> Scores:
         """Scores (clips, axes) float32."""
+        return self.scores(np.mean(self.standardised(features), axis=0))
+
+    def standardised(self, features: Features) -> Scores:
+        """What each member says (members, clips, axes) float32, standardised."""
         inputs = inputs_of(self.spec, features)
-        standardised = np.mean([member.predict(inputs) for member in self.members], axis=0)
+        return np.stack([member.predict(inputs) for member in self.members])
+
+    def scores(self, standardised: Scores) -> Scores:
+        """Standardised scores (…, axes) brought to the score scale and calibrated, float32."""
         return self.calibration(standardised.astype(np.float64) * self.scale[1] + self.scale[0]).astype(np.float32)
 
 
@@ -111,12 +119,7 @@ def run_key(spec: HeadSpec, data: str) -> str:
 
 def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
     """Write a run under a temporary name and rename its folder; ``seconds``: how long it was trained."""
-    arrays: dict[str, NDArray[Any]] = {"scale": run.scale, "out_of_fold": run.out_of_fold}
-    arrays |= {f"calibration.{name}": array for name, array in run.calibration.state().items()}
-    for number, member in enumerate(run.members):
-        arrays[f"{number}.offset"] = member.offset
-        arrays |= {f"{number}.standardise.{name}": array for name, array in member.standardise.state().items()}
-        arrays |= {f"{number}.head.{name}": array for name, array in member.head.state().items()}
+    arrays = learned_arrays(run) | {"out_of_fold": run.out_of_fold}
     data = tensor_bytes(arrays)
     about = {
         "spec": run.spec.model_dump(mode="json"),
@@ -137,6 +140,25 @@ def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
             sync_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def learned_arrays(run: Run) -> dict[str, NDArray[Any]]:
+    """Everything that a run predicts from, as arrays by name."""
+    arrays: dict[str, NDArray[Any]] = {"scale": run.scale}
+    arrays |= {f"calibration.{name}": array for name, array in run.calibration.state().items()}
+    for number, member in enumerate(run.members):
+        arrays[f"{number}.offset"] = member.offset
+        arrays |= {f"{number}.standardise.{name}": array for name, array in member.standardise.state().items()}
+        arrays |= {f"{number}.head.{name}": array for name, array in member.head.state().items()}
+    return arrays
+
+
+def restored(spec: HeadSpec, data: str, epochs: Sequence[Sequence[int]], arrays: Mapping[str, NDArray[Any]]) -> Run:
+    """The run of ``learned_arrays``, without out-of-fold scores where they are not among them. Raises ``KeyError``."""
+    members = tuple(_member(spec, part(arrays, str(number)), each) for number, each in enumerate(epochs))
+    calibrated = Calibration.from_state(part(arrays, "calibration"))
+    out_of_fold = arrays.get("out_of_fold", np.zeros((0, len(spec.axes)), np.float32))
+    return Run(spec, data, members, arrays["scale"], calibrated, out_of_fold)
 
 
 def is_done(folder: Path, key: str) -> bool:
@@ -172,10 +194,7 @@ def load_run(folder: Path, key: str) -> Run:
         data = (folder / key / ARRAYS).read_bytes()
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise StoreError(f"The run {folder / key} is damaged: {ARRAYS} has another checksum. {advice}")
-        arrays = load(data)
-        members = tuple(_member(spec, _part(arrays, str(n)), epochs) for n, epochs in enumerate(about["epochs"]))
-        calibrated = Calibration.from_state(_part(arrays, "calibration"))
-        run = Run(spec, about["data"], members, arrays["scale"], calibrated, arrays["out_of_fold"])
+        run = restored(spec, about["data"], about["epochs"], load(data))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise StoreError(f"The run {folder / key} cannot be read: {error}. {advice}") from None
     if run.key != key:
@@ -183,13 +202,13 @@ def load_run(folder: Path, key: str) -> Run:
     return run
 
 
-def _member(spec: HeadSpec, arrays: dict[str, NDArray[Any]], epochs: list[int]) -> FoldHead:
+def _member(spec: HeadSpec, arrays: dict[str, NDArray[Any]], epochs: Sequence[int]) -> FoldHead:
     best, trained = map(int, epochs)
-    standardise = Standardiser.from_state(_part(arrays, "standardise"))
-    return FoldHead(standardise, heads.make_of(spec).restore(_part(arrays, "head")), arrays["offset"], (best, trained))
+    standardise = Standardiser.from_state(part(arrays, "standardise"))
+    return FoldHead(standardise, heads.make_of(spec).restore(part(arrays, "head")), arrays["offset"], (best, trained))
 
 
-def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+def part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin with ``name.``, without it."""
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 

@@ -5,10 +5,11 @@ and the number of threads, processes and cores; elsewhere windows of equal lengt
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,13 @@ class Bench:
             self._encode(length)
         self._take(0)
 
+    def stop(self) -> None:
+        """Encode nothing more; what is being encoded is not waited for."""
+        for _, batch in self._running:
+            batch.cancel()
+        self._running.clear()
+        self._waiting.clear()
+
     def finished(self) -> tuple[list[ClipRows], dict[str, tuple[str, str]]]:
         """What can be stored by now, handed over once: rows of clips or of parts of long ones, and, by key, the reason
         and detail of clips that the encoder could do nothing with.
@@ -251,36 +259,93 @@ def encode(
     for reason, detail in refused.values():
         if reason == "encoder_failed":
             raise SetupError(f"The encoder {spec.encoder.name!r} failed: {detail}.")
-    return {key: None if key in refused else _joined([part for part in rows if part.key == key]) for key in signals}
+    return {key: None if key in refused else joined([part for part in rows if part.key == key]) for key in signals}
 
 
-def _joined(parts: list[ClipRows]) -> ClipRows:
+def joined(parts: Sequence[ClipRows]) -> ClipRows:
+    """The rows of a clip from those of all its parts, in their order."""
     names = ("unit", "norm", "frames", "span", *(() if parts[0].frame_unit is None else ("frame_norm", "frame_unit")))
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[-1], part=0, **columns)
 
 
-@contextmanager
-def threads(device: str, count: int = 1) -> Iterator[Pool | None]:
-    """A pool of threads for a CPU, in each of which torch uses one thread: sums in another order are other numbers.
+_lock = Lock()
+_inside = 0
+_before = 0
 
-    None where one thread will do.
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU, torch computes with one thread in every thread that begins to use it inside: sums in another order are
+    other numbers.
+
+    Threads may be inside at once and again; what the process allows is restored by the last. Another thread that used
+    torch before, such as the caller, keeps its own number.
+    """
+    global _inside, _before
+    import torch
+
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            # The caller's own number is decided when it is first asked for.
+            torch.get_num_threads()
+            _before = _in_fresh_thread(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _in_fresh_thread(_before)
+
+
+def _in_fresh_thread(count: int) -> int:
+    """Set the number of torch's threads for threads to come. Returns what it was.
+
+    torch keeps a number for the process and one for each thread that has used it; setting it changes both.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if device == "cpu" else before)
-    try:
-        if device != "cpu" or count <= 1:
-            yield None
-            return
-        pool = ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode")
+    found: list[int] = []
+
+    def change() -> None:
+        found.append(torch.get_num_threads())
+        torch.set_num_threads(count)
+
+    thread = Thread(target=change, name="mmmos-torch")
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@contextmanager
+def threads(device: str, count: int = 1) -> Iterator[Pool | None]:
+    """A pool of threads for a CPU, in each of which torch uses one thread, and so does the caller.
+
+    None where one thread will do. A caller who leaves while others are inside stays with one.
+    """
+    import torch
+
+    if device != "cpu":
+        yield None
+        return
+    with one_thread():
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
         try:
-            yield Pool(pool, count)
-        except BaseException:
-            # What runs is not waited for: a window of a large encoder takes seconds.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        pool.shutdown()
-    finally:
-        torch.set_num_threads(before)
+            if count <= 1:
+                yield None
+                return
+            pool = ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode")
+            try:
+                yield Pool(pool, count)
+            except BaseException:
+                # What runs is not waited for: a window of a large encoder takes seconds.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            pool.shutdown()
+        finally:
+            with _lock:
+                if _inside == 1:
+                    torch.set_num_threads(before)

@@ -4,7 +4,6 @@ Forms: a path · ``owner/name`` (a hub repository) · ``hf://owner/name/file.pt`
 release, which ``mmmos features fetch`` alone downloads).
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from mmmos.errors import SetupError, UsageError, did_you_mean, first_line
 from mmmos.files import key_of, sha256_file
+from mmmos.hub import is_offline
 
 # Of a hub repository that holds several formats, the safe one alone is fetched.
 _SAFE = ["*.json", "*.safetensors"]
@@ -88,11 +88,6 @@ def checked(path: Path, expected: str = "") -> str:
             " Delete it and fetch it again, or name it with weights = … to use it as it is."
         )
     return got
-
-
-def is_offline() -> bool:
-    """True when the environment forbids the network (``HF_HUB_OFFLINE``)."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
 
 
 def is_here(weights: str, revision: str = "") -> Path | None:

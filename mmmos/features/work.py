@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from mmmos import audio, parallel, progress
 from mmmos.audio import isolated
 from mmmos.errors import MmmosError, Rejected, StoreError, UnknownName, UsageError
-from mmmos.features import encoding, spec, store, weights
+from mmmos.features import decoding, encoding, spec, store, weights
 from mmmos.features.clips import Clip, Reason
 from mmmos.features.encoders import Encoder, encoder
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store.shard import ClipRows
-from mmmos.resampling import resampler
 
 # Bytes of rows, and s since the last time, after which rows are stored without waiting for the task's end.
 SHARD_BYTES = 64_000_000
@@ -171,26 +170,13 @@ def _pieces(desks: Sequence[_Desk], heard: Mapping[str, _Heard], clip: Clip) -> 
 
 
 def _decoded(desks: Sequence[_Desk], heard: _Heard, clip: Clip) -> Iterator[Piece]:
-    """One pass over the file: each block is resampled once for each rate, and cut for each desk."""
-    cutters = [(desk, encoding.cutter(desk.spec)) for desk in desks]
+    """One pass over the file for every desk."""
+    specs = [desk.spec for desk in desks]
     with isolated.stream(clip.file, clip.start, clip.end) as file:
         heard.seconds = file.seconds
-        kinds = {(desk.spec.encoder.resampler, desk.spec.encoder.rate) for desk in desks}
-        resamplers = {kind: resampler(kind[0], file.rate, kind[1]) for kind in sorted(kinds)}
-        for block, last in _with_end(file.blocks):
-            resampled = {kind: each.push(block, last) for kind, each in resamplers.items()}
-            for desk, cutter in cutters:
-                part = resampled[desk.spec.encoder.resampler, desk.spec.encoder.rate]
-                for start, wave in cutter.push(part, last):
-                    yield desk, start, wave
+        for number, start, wave in decoding.windows(file.blocks, file.rate, specs, list(map(encoding.cutter, specs))):
+            yield desks[number], start, wave
         heard.measures = file.measures()
-
-
-def _with_end(blocks: Iterator[audio.Samples]) -> Iterator[tuple[audio.Samples, bool]]:
-    """Each block and whether it is the last one, which is an empty one."""
-    for block in blocks:
-        yield block, False
-    yield np.zeros(0, np.float32), True
 
 
 def _shown(pieces: Iterator[Piece], clip: Clip, heard: _Heard, desks: Sequence[_Desk]) -> Iterator[Piece]:

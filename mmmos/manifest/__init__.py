@@ -10,13 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import methodcaller
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mmmos.axes import AXES, SCALE
 from mmmos.errors import UnknownName, UsageError
+from mmmos.manifest.ids import check_unique, ids_of, number_repeated
 from mmmos.manifest.readers import is_audio, read_rows
 from mmmos.manifest.rows import (
     Report,
@@ -26,7 +27,6 @@ from mmmos.manifest.rows import (
     derive,
     optional_texts,
     scores,
-    shorten,
     texts,
     times,
 )
@@ -45,6 +45,7 @@ def read_manifest(
     root: Root | Sequence[Root] | None = None,
     labels: bool | Collection[str] = True,
     label_range: tuple[float, float] = SCALE,
+    repeated: Literal["refuse", "number"] = "refuse",
     limit: int = 20,
 ) -> pd.DataFrame:
     """The clips of one or more inputs as a table indexed by ``id`` (unique text, verbatim).
@@ -54,6 +55,7 @@ def read_manifest(
     ``root`` maps path prefixes, ``"/your_path=/data"`` or ``{"/your_path": "/data"}``, the longest first; a folder
     instead is what relative paths are relative to (otherwise the manifest's own folder). It may be a list of these.
     ``labels`` says whether scores are read; for named sets, it may hold the names of the sets whose scores are read.
+    ``repeated``: "refuse" an id that an earlier row has, or "number" it: ``#2``, ``#3``, … is put behind it.
 
     Columns: ``path`` (absolute), ``start`` and ``end`` (s, NaN = whole; only when an input has them), ``domain`` and
     ``system`` (None when unknown), ``group`` (what folds must not split), ``PQ PC CE CU`` (float64, NaN when
@@ -71,7 +73,10 @@ def read_manifest(
                 parts.append((rows, _table(rows, name, name in scored, label_range, roots, report)))
     if not parts and not report.count:
         raise UsageError("There is nothing to read: the list of inputs is empty.")
-    _check_unique(parts, report)
+    if repeated == "number":
+        number_repeated([table["id"] for _, table in parts])
+    else:
+        check_unique(parts, report)
     report.stop()
     return _join([table for _, table in parts])
 
@@ -204,7 +209,7 @@ def _table(
     """The columns of one input, checked and completed, in their order."""
     written = texts(rows, "path", report)
     span = times(rows, report)
-    ids = _ids(rows, written, span, report)
+    ids = ids_of(rows, written, span, report)
     paths = [os.path.join(rows.folder, path) for path in written]
     facts = zip(*map(derive, ids, paths), strict=True) if ids else ((), (), ())
     if rows.kind != "found":
@@ -221,38 +226,6 @@ def _table(
         report.add(rows.file, f"ratings are there twice: in the lists of {key[:2]} and in this column", None, key)
     sets = {"set": [name] * len(ids)} if name is not None else {}
     return {**table, **values, **sets, **ratings, **{key: column for key, column in own.items() if key not in sets}}
-
-
-def _ids(rows: Rows, paths: list[str], span: dict[str, np.ndarray], report: Report) -> list[str]:
-    """The ids; a JSONL row without one has its path verbatim, with ``#start-end`` where several rows share a path."""
-    if rows.kind != "jsonl":
-        return texts(rows, "id", report)
-    given = rows.columns.get("id", [None] * len(paths))
-    derived = {row: path for row, path in enumerate(paths) if given[row] is None}
-    counts = Counter(derived.values())
-    for row, path in derived.items():
-        bounds = [float(values[row]) for values in span.values()]
-        cut = counts[path] > 1 and not all(map(math.isnan, bounds))
-        given[row] = f"{path}#{'-'.join(map(_seconds, bounds))}" if cut else path
-    rows.columns["id"] = given
-    return texts(rows, "id", report, skip=derived)
-
-
-def _seconds(value: float) -> str:
-    return "" if math.isnan(value) else repr(value).removesuffix(".0")
-
-
-def _check_unique(parts: Sequence[tuple[Rows, dict[str, Any]]], report: Report) -> None:
-    """Report every id that an earlier row of any input has."""
-    first: dict[str, tuple[Rows, int, str | None]] = {}
-    for rows, table in parts:
-        name = table["set"][0] if "set" in table and table["id"] else None
-        for row, key in enumerate(table["id"]):
-            earlier, at, other = first.setdefault(key, (rows, row, name))
-            if key and not (earlier is rows and at == row):
-                place = earlier.file if earlier.line(at) is None else f"{earlier.file}, line {earlier.line(at)}"
-                where = f"in set {other!r}, {place}, and in set {name!r}" if name != other else f"already in {place}"
-                rows.tell(report, row, "id", f"id {shorten(key)} is {where}; ids must be unique")
 
 
 def _join(tables: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def report(path: str | Path = "challenge.toml", *, intervals: int = 1000) -> Out
     Raises ``UsageError`` when there is no answer, or one of another ensemble than the recipe's rule now chooses.
     """
     inputs = challenge.read(path)
-    features, pool = _finished(inputs)
+    features, pool = finished(inputs)
     ensemble = select(pool, inputs.ensembles.select)
     answer = inputs.submission / inputs.format.file
     if not answer.is_file() or not is_of(inputs.submission, ensemble):
@@ -152,7 +152,7 @@ def finished_pool(path: str | Path, *, recipe: str | None = None) -> tuple[Pool,
     Raises ``UsageError`` when clips lack features or no head is trained.
     """
     inputs = challenge.read(path, ensembles=recipe)
-    features, pool = _finished(inputs)
+    features, pool = finished(inputs)
     layers = {name: array.layer_names for name, array in features.sets.items()}
     return pool, len(inputs.ensembles.specs(layers))
 
@@ -223,7 +223,7 @@ def _pool(inputs: Inputs, jobs: int, device: str, exact: bool = False) -> tuple[
     return features, pool
 
 
-def _finished(inputs: Inputs) -> tuple[Features, Pool]:
+def finished(inputs: Inputs) -> tuple[Features, Pool]:
     """Features and heads that are there. Raises ``UsageError`` where something is missing."""
     stored = extraction.plan(inputs.clips, inputs.features, store=inputs.store)
     for name, clips, there in stored.itertuples(index=False, name=None):

@@ -1,5 +1,6 @@
 """Audiobox-Aesthetics: the published scores from either layout, and the layer means behind them."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from mmmos.errors import MmmosError, UsageError
 from mmmos.features.encoders import encoder
 from mmmos.features.encoders.audiobox import WINDOW
+from mmmos.features.encoders.unilm import Shape, even_padding
+from mmmos.features.encoders.wavlm_model import Network, Settings, frame_count
 from mmmos.testing import check_encoder
 
 TINY = Path(__file__).parents[1] / "data" / "audiobox_tiny"
@@ -66,6 +69,83 @@ def test_states_are_those_of_the_frames_that_hold_audio(tiny):
     padded = torch.nn.functional.pad(wave[:, :48_000], (0, WINDOW - 48_000))
     # Zeros that are audio are another clip than zeros that are padding.
     assert (tiny.encode(padded)[:, -1, :150] - tiny.encode(wave[:, :48_000])[:, -1]).abs().max() > 0.01
+
+
+def padded_and_masked(network, waves):
+    """States as they are defined: zeros behind the waves up to 10 s, and all frames but those with audio masked."""
+    padding = (torch.arange(WINDOW) >= waves.shape[1]).expand(len(waves), -1)
+    frames = even_padding(padding, 499)
+    with torch.inference_mode():
+        states = network(torch.nn.functional.pad(waves, (0, WINDOW - waves.shape[1])), frames)
+    return torch.stack(states, 1)[:, :, : int((~frames[0]).sum())]
+
+
+@pytest.fixture(scope="module")
+def exact_network(tiny):
+    """The network in float64."""
+    return copy.deepcopy(tiny._network).double()
+
+
+LENGTHS = [1, 9, 10, 319, 320, 321, 399, 400, 401, 641, 5003, 16_000, 48_000, 48_001, 79_999, 80_000, 112_345]
+LENGTHS += [159_359, 159_361, 159_680, 159_681, 159_760, 159_761, 159_991, 159_999, 160_000]
+
+
+@pytest.mark.parametrize("samples", LENGTHS)
+def test_states_are_those_of_the_padded_and_masked_window(tiny, exact_network, samples):
+    waves = torch.randn(1, samples, generator=torch.Generator().manual_seed(samples)) * 0.3
+    wanted = padded_and_masked(exact_network, waves.double())
+    with torch.inference_mode():
+        exact = torch.stack(exact_network.beginning(waves.double(), wanted.shape[2], WINDOW), 1)
+    assert (exact - wanted).abs().max() <= 1e-12 * wanted.abs().max()
+    states = tiny.encode(waves)
+    assert states.shape == wanted.shape
+    assert (states - wanted).abs().max() <= 3e-6 * wanted.abs().max()
+
+
+def test_waves_of_a_batch_have_statistics_of_their_own(tiny):
+    waves = torch.randn(3, 33_000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.3], [1e-3], [10.0]])
+    together, alone = tiny.encode(waves), torch.cat([tiny.encode(wave[None]) for wave in waves])
+    assert (together - alone).abs().max() <= 2e-6 * alone.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["silence", "a constant", "a click", "too loud", "hardly any"])
+def test_any_audio_before_the_silence_keeps_its_digits(tiny, exact_network, kind):
+    noise = torch.randn(1, 30_000, generator=torch.Generator().manual_seed(0))
+    click = torch.zeros(1, 30_000)
+    click[0, 1234] = 1.0
+    kinds = {"silence": 0 * noise, "a constant": 0 * noise + 0.5, "a click": click, "too loud": noise * 1000}
+    wave = (kinds | {"hardly any": noise * 1e-6})[kind]
+    wanted = padded_and_masked(exact_network, wave.double())
+    assert (tiny.encode(wave) - wanted).abs().max() <= 3e-6 * wanted.abs().max()
+
+
+def test_a_frame_of_silence_is_the_bias_of_the_convolution():
+    convolutions = ((8, 10, 5), (8, 3, 2))
+    settings = Settings(convolutions, True, True, True, False, Shape(1, 16, 2, 16, pos_kernel=4, pos_groups=2))
+    torch.manual_seed(0)
+    network = Network(settings).eval()
+    convolution = network.feature_extractor["conv_layers"][0][0]
+    wave, frames = torch.randn(1, 600), 60
+    with torch.inference_mode():
+        convolution.bias += 3
+        padding = torch.arange(int(frame_count(torch.tensor(4000), settings)))[None] >= frames
+        wanted = torch.stack(network(torch.nn.functional.pad(wave, (0, 3400)), padding))[:, :, :frames]
+        got = torch.stack(network.beginning(wave, frames, 4000))
+    assert (got - wanted).abs().max() <= 2e-6 * wanted.abs().max()
+
+
+def test_the_price_is_that_of_the_audio(tiny, monkeypatch):
+    seen = []
+    convolve = torch.nn.functional.conv1d
+
+    def watched(input, *rest, **more):
+        seen.append(input.shape[-1])
+        return convolve(input, *rest, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "conv1d", watched)
+    tiny.encode(torch.zeros(1, 32_000))
+    assert seen[0] == 32_080
+    assert max(seen[1:]) == 6_415
 
 
 def test_the_spec_says_what_its_windows_are(tiny):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,7 +143,10 @@ def test_the_readme_says_what_it_is_and_what_is_not_allowed(make_fake, make_clip
     export(clips, both, tmp_path / "out", store=store)
     text = (tmp_path / "out" / "README.md").read_text()
     first, second = text.split("\n## ")[1:]
-    assert "mmmos features import FOLDER" in text
+    assert "mmmos features import FOLDER" in text and "hf://owner/name" in text
+    front = DatasetCard(text).data
+    assert (front.license, front.pretty_name) == ("other", "Embeddings of 2 clips (set, restricted)")
+    assert front.tags == ["mmmos", "audio", "embeddings"]
     assert "2 layers × 3, float16" in first and "2 with embeddings, 0 rejected" in first
     assert "windows of 10 s every 10 s" in first and "not be used commercially" not in first
     assert second.startswith("restricted-") and "**may not be used commercially**" in second

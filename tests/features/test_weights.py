@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from mmmos import hub
 from mmmos.errors import SetupError, UsageError
 from mmmos.features import weights
 
@@ -47,7 +48,7 @@ def test_the_nearest_file_is_offered(tmp_path):
 @pytest.mark.parametrize("switch", ["1", "true", "ON"])
 def test_offline_an_absent_hub_id_is_a_setup_error(monkeypatch, switch):
     monkeypatch.setenv("HF_HUB_OFFLINE", switch)
-    assert weights.is_offline()
+    assert hub.is_offline()
     with pytest.raises(SetupError, match=r"'no-such/model' are not on this machine and the network is off") as caught:
         weights.find("no-such/model")
     assert caught.value.exit_code == 5

@@ -99,6 +99,7 @@ class Neural(ABC):
         self.axes = 0
         self.constants: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
+        self._kept: nn.Module | None = None
 
     @abstractmethod
     def build(self, shapes: Sequence[tuple[int, int]], axes: int, draws: Sequence[torch.Generator]) -> nn.Module:
@@ -148,14 +149,20 @@ class Neural(ABC):
 
     def module(self) -> nn.Module:
         """The trained module of this head."""
+        if self._kept is not None:
+            return self._kept
         module = self.build(self.shapes, self.axes, [torch.Generator()])
         stored = {name: value[None] if self.stacks else value for name, value in self.parameters.items()}
         module.load_state_dict(stored)
         return module.eval().requires_grad_(False)
 
+    def keep_module(self) -> None:
+        """Build the module once, for many predictions of few clips."""
+        self._kept = self.module()
+
     def learned(self, shapes: Sequence[tuple[int, int]], axes: int, parameters: Mapping[str, Tensor]) -> Self:
         """Take parameters of one head, by their names in the module and without the dimension of heads."""
-        self.shapes, self.axes, self.parameters = list(shapes), axes, dict(parameters)
+        self.shapes, self.axes, self.parameters, self._kept = list(shapes), axes, dict(parameters), None
         return self
 
     def state(self) -> dict[str, NDArray[Any]]:

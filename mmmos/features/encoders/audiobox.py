@@ -1,10 +1,13 @@
 """Audiobox-Aesthetics (Tjandra et al., arXiv 2502.05139): a WavLM tuned upstream, and a head for each axis.
 
 Its definition cuts audio into windows of 10 s, the last one padded with zeros and masked; the padding belongs to the
-published numbers, since group norm lets it into every frame. States are those of the frames that hold audio.
+published numbers, since group norm lets it into every frame. States are those of the frames that hold audio, and no
+others are computed.
 """
 
+import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,10 @@ from mmmos.errors import SetupError, UnknownName, UsageError
 from mmmos.features import checkpoint, weights
 from mmmos.features.checkpoint import entry
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
-from mmmos.features.encoders.unilm import ACTIVATIONS, even_padding
+from mmmos.features.encoders.unilm import ACTIVATIONS
 from mmmos.features.encoders.wavlm import specified
 from mmmos.features.encoders.wavlm_layouts import from_weights
-from mmmos.features.encoders.wavlm_model import RATE, Network, Settings, frame_count
+from mmmos.features.encoders.wavlm_model import RATE, Network, frame_count
 from mmmos.features.spec import EncoderSpec
 from mmmos.files import key_of
 from mmmos.resampling import resample
@@ -91,17 +94,18 @@ class _Activation(nn.Module):
 class Audiobox:
     """The encoder and the scorer of one checkpoint."""
 
-    def __init__(self, network: Network, settings: Settings, heads: Heads, spec: EncoderSpec, device: str) -> None:
+    def __init__(self, network: Network, heads: Heads, spec: EncoderSpec, device: str) -> None:
         self._network, self._heads = network.to(device, dtype_of(spec.precision)), heads.to(device)
         self._device = device
-        self._frames = int(frame_count(torch.tensor(WINDOW), settings))
+        self._frames = int(frame_count(torch.tensor(WINDOW), network.settings))
         self.spec = replace(
-            specified(spec, settings),
+            specified(spec, network.settings),
             minimum=1,
             maximum=WINDOW,
             resampler=RESAMPLER,
             front="zeros to 10 s, masked",
-            config=key_of(asdict(settings)),
+            config=key_of(asdict(network.settings)),
+            code="3",
         )
 
     @property
@@ -109,18 +113,22 @@ class Audiobox:
         """What turns layer means into scores."""
         return self._heads
 
+    def on(self, device: str) -> "Audiobox":
+        """The same on a device (a torch name); this one stays where it is."""
+        if device == self._device:
+            return self
+        return Audiobox(deepcopy(self._network), deepcopy(self._heads), self.spec, device)
+
     def encode(self, waves: Tensor) -> Tensor:
         """States (batch, layers, frames, dim) float32 of waves (batch, samples) of at most 10 s at 16 kHz."""
         with exact():
-            if waves.shape[1] > WINDOW:
-                raise UsageError(f"Audiobox takes windows of {WINDOW} samples at most; got {waves.shape[1]}. Cut them.")
-            waves = waves.to(self._device, torch.float32)
-            padded = F.pad(waves, (0, WINDOW - waves.shape[1]))
-            padding = (torch.arange(WINDOW, device=waves.device) >= waves.shape[1]).expand(len(waves), -1)
-            frames = even_padding(padding, self._frames)
-            states = self._network(padded.to(dtype_of(self.spec.precision)), frames)
-            valid = int((~frames[0]).sum())
-            return torch.stack(states, dim=1)[:, :, :valid].float()
+            samples = waves.shape[1]
+            if samples > WINDOW:
+                raise UsageError(f"Audiobox takes windows of {WINDOW} samples at most; got {samples}. Cut them.")
+            waves = waves.to(self._device, dtype_of(self.spec.precision))
+            # A frame is valid where any sample of its even share of the padded window is audio (microsoft/unilm).
+            frames = min(math.ceil(samples / (WINDOW // self._frames)), self._frames)
+            return torch.stack(self._network.beginning(waves, frames, WINDOW), dim=1).float()
 
     def score(self, samples: Samples, rate: int) -> dict[str, float]:
         """Scores (0–10) by axis of audio (samples, channels) or (samples,) at any rate in Hz, as published.
@@ -147,7 +155,7 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
     head_settings = _head_settings(config, len(network.encoder.layers) + 1, file)
     heads = checkpoint.empty(lambda: Heads(head_settings, settings.encoder.dim))
     checkpoint.fill(heads, {key: value for key, value in state.items() if not key.startswith(_WAVLM)}, file)
-    return Audiobox(network, settings, heads, spec, device)
+    return Audiobox(network, heads, spec, device)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:

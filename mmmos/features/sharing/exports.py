@@ -119,7 +119,17 @@ def _impersonal(rejection: Reason) -> Reason:
 
 
 def _readme(tables: Sequence[EncoderRecipe], sets: Sequence[FeatureSet], keys: Sequence[str], count: int) -> str:
+    names = ", ".join(each.spec.name for each in sets)
     head = f"""\
+---
+license: other
+license_name: that-of-each-encoders-weights
+pretty_name: "Embeddings of {count} clips ({names})"
+tags:
+- mmmos
+- audio
+- embeddings
+---
 # Embeddings without audio
 
 Embeddings of {count} clips, made by MMMOS. There is no audio here. `{LIST}` names the clips; each folder is a
@@ -129,8 +139,10 @@ To use them, type in a workspace
 
     mmmos features import FOLDER
 
-and after that `mmmos features extract` or `mmmos run` with a manifest of the same clips: those whose audio is absent
-are found by id, file name and segment.
+with this folder, or `hf://owner/name` where it lies on the Hugging Face hub, and after that `mmmos features extract` or
+`mmmos run` with a manifest of the same clips: those whose audio is absent are found by id, file name and segment.
+
+Each feature set may be used as the licence of its encoder's weights allows, and as the rights in the clips allow.
 """
     about = [_section(table, each, keys) for table, each in zip(tables, sets, strict=True)]
     return "\n".join([head, *about])

@@ -1,4 +1,4 @@
-"""``import``: an exported folder, which may come from anyone, into a store.
+"""``import``: an exported folder or repository of the hub, which may come from anyone, into a store.
 
 It is first copied to a private place inside the store, plain files of the expected names alone, and verified there to
 the last number; then its shards take their names. So nothing is imported when anything is wrong, and what was verified
@@ -10,13 +10,14 @@ import re
 import secrets
 import shutil
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mmmos import progress
+from mmmos import hub, progress
 from mmmos.errors import InputError, SetupError, UsageError
 from mmmos.features.sharing.exports import README
 from mmmos.features.sharing.verification import ForeignSet, verified
@@ -31,6 +32,9 @@ from mmmos.manifest.rows import Report, shorten
 
 _SET = re.compile(rf"{NAME[:-1]}-[0-9a-f]{{12}}")
 _SHARD = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+# Files of an export on the hub, and their bytes.
+_ON_THE_HUB = (lists.LIST, README, f"*/{SPEC}", f"*/*{SUFFIX}")
+_MOST_BYTES = 200_000_000_000
 # Bytes of a list and of a small file; problems that are shown; bytes that are copied at a time.
 _LIST, _SMALL = 1 << 30, 1 << 16
 _PROBLEMS = 20
@@ -47,26 +51,17 @@ class Imported:
     size: int
 
 
-def import_features(folder: str | Path, store: str | Path = "features") -> Imported:
-    """Add an exported folder to a store; what is there already stays.
+def import_features(source: str | Path, store: str | Path = "features") -> Imported:
+    """Add an exported folder, or one on the hub (``hf://owner/name@revision``), to a store; what is there stays.
 
     Raises ``InputError`` with a sentence for each thing that is wrong with it, and then nothing is imported.
     """
-    source, store = Path(folder), Path(store)
-    if not source.is_dir():
-        raise UsageError(f"There is no folder {str(source)!r}; mmmos features export makes one.")
-    report, was_there = Report(_PROBLEMS), store.is_dir()
+    store, was_there = Path(store), Path(store).is_dir()
+    report = Report(_PROBLEMS)
     staged = store / f".import.{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY}"
     try:
-        _stage(source, staged, report)
-        report.stop()
-        sets = [each for path in _folders(staged) if (each := verified(path, report)) is not None]
-        report.stop()
-        listed = (staged / lists.LIST).read_bytes()
-        keys = lists.checked(listed, lists.LIST, report)
-        for each in sets:
-            _check_listed(each, keys, report)
-        report.stop()
+        _copy_all(_files_of(source, report), staged, report)
+        sets, listed, keys = _verified(staged, report)
         new = [path for each in sets for path in _settle(each, store / each.folder)]
         shared = store / lists.FOLDER / lists.file_name(listed)
         if not shared.is_file() or shared.read_bytes() != listed:
@@ -86,33 +81,67 @@ def import_features(folder: str | Path, store: str | Path = "features") -> Impor
     return Imported(tuple(each.about["name"] for each in sets), len(keys), len(new), size)
 
 
-def _stage(source: Path, staged: Path, report: Report) -> None:
-    """Copy the plain files of the expected names; anything else goes to the report."""
-    files: list[tuple[Path, int | None]] = []
-    sets = 0
-    for entry in _entries(source, report):
-        if entry.is_dir(follow_symlinks=False) and _SET.fullmatch(entry.name):
-            sets += 1
-            inner = list(_entries(Path(entry.path), report))
-            if SPEC not in {each.name for each in inner}:
-                report.add(entry.name, f"it holds no {SPEC}")
-            for each in inner:
-                limit = _SMALL if each.name == SPEC else None
-                files += _plain(each, each.name == SPEC or bool(_SHARD.fullmatch(each.name)), limit, source, report)
-        else:
-            limit = _LIST if entry.name == lists.LIST else _SMALL
-            files += _plain(entry, entry.name in (lists.LIST, README), limit, source, report)
+def check(folder: str | Path) -> list[ForeignSet]:
+    """The feature sets of an exported folder, verified as by an import. Raises ``InputError``, ``UsageError``."""
+    report = Report(_PROBLEMS)
+    _files_of(Path(folder), report)
+    return _verified(Path(folder), report)[0]
+
+
+def _verified(folder: Path, report: Report) -> tuple[list[ForeignSet], bytes, list[str]]:
+    """The feature sets of a folder with nothing else in it, the bytes of its list, and the keys of its clips."""
+    report.stop()
+    sets = [each for path in _folders(folder) if (each := verified(path, report)) is not None]
+    report.stop()
+    listed = (folder / lists.LIST).read_bytes()
+    keys = lists.checked(listed, lists.LIST, report)
+    for each in sets:
+        _check_listed(each, keys, report)
+    report.stop()
+    return sets, listed, keys
+
+
+def _files_of(source: str | Path, report: Report) -> dict[str, Path]:
+    """The files of an export by their names in it; anything else goes to the report."""
+    if isinstance(source, str) and hub.is_address(source):
+        files = hub.pull(source, kind="dataset", allowed=_ON_THE_HUB, limit=_MOST_BYTES)
+        for name in [name for name in files if not _belongs(name)]:
+            report.add(shorten(name), "it does not belong to an export")
+    elif not Path(source).is_dir():
+        raise UsageError(f"There is no folder {str(source)!r}; mmmos features export makes one.")
+    else:
+        files = _plain_files(Path(source), report)
+    sets = {name.split("/")[0] for name in files if "/" in name}
+    for name in sorted(sets):
+        if f"{name}/{SPEC}" not in files:
+            report.add(name, f"it holds no {SPEC}")
     if not sets:
         report.add(str(source), "it holds no feature set, so that it is no export")
-    if source / lists.LIST not in [path for path, _ in files]:
+    if lists.LIST not in files:
         report.add(str(source), f"it holds no {lists.LIST}")
-    if not report.count:
-        staged.mkdir(parents=True)
-        for path, limit in progress.track(files, len(files), "copying"):
-            if path.name != README:
-                _copy(path, staged / path.relative_to(source), limit, str(path.relative_to(source)), report)
-                # So that nobody takes it for left behind.
-                os.utime(staged)
+    return files
+
+
+def _belongs(name: str) -> bool:
+    """Whether an export has a file of this name."""
+    folder, _, file = name.rpartition("/")
+    if not folder:
+        return file in (lists.LIST, README)
+    return bool(_SET.fullmatch(folder)) and (file == SPEC or bool(_SHARD.fullmatch(file)))
+
+
+def _plain_files(source: Path, report: Report) -> dict[str, Path]:
+    """The plain files of a folder that belong to an export."""
+    found: dict[str, Path] = {}
+    for entry in _entries(source, report):
+        if entry.is_dir(follow_symlinks=False) and _SET.fullmatch(entry.name):
+            inner = _entries(Path(entry.path), report)
+            found |= {name: path for each in inner for name, path in _plain(each, f"{entry.name}/", report)}
+            if not inner:
+                report.add(entry.name, f"it holds no {SPEC}")
+        else:
+            found |= dict(_plain(entry, "", report))
+    return found
 
 
 def _entries(folder: Path, report: Report) -> list["os.DirEntry[str]"]:
@@ -124,18 +153,28 @@ def _entries(folder: Path, report: Report) -> list["os.DirEntry[str]"]:
         return []
 
 
-def _plain(
-    entry: "os.DirEntry[str]", expected: bool, limit: int | None, source: Path, report: Report
-) -> list[tuple[Path, int | None]]:
-    """The entry's path and the most bytes it may have, nothing if it is not what an export holds."""
-    shown = shorten(os.path.relpath(entry.path, source))
-    if not expected:
-        report.add(shown, "it does not belong to an export; delete it if it came here by accident")
+def _plain(entry: "os.DirEntry[str]", folder: str, report: Report) -> list[tuple[str, Path]]:
+    """The entry's name in the export and its path, nothing if it is not what an export holds."""
+    name = folder + entry.name
+    if not _belongs(name):
+        report.add(shorten(name), "it does not belong to an export; delete it if it came here by accident")
     elif entry.is_symlink() or not entry.is_file(follow_symlinks=False):
-        report.add(shown, "it is a link, a folder or a device; an export holds plain files")
+        report.add(shorten(name), "it is a link, a folder or a device; an export holds plain files")
     else:
-        return [(Path(entry.path), limit)]
+        return [(name, Path(entry.path))]
     return []
+
+
+def _copy_all(files: Mapping[str, Path], staged: Path, report: Report) -> None:
+    """Copy the files that an import reads to a new folder; of any problem so far, raise ``InputError`` first."""
+    report.stop()
+    limits = {lists.LIST: _LIST, SPEC: _SMALL}
+    staged.mkdir(parents=True)
+    for name, path in progress.track(files.items(), len(files), "copying"):
+        if name != README:
+            _copy(path, staged / name, limits.get(PurePosixPath(name).name), name, report)
+            # So that nobody takes it for left behind.
+            os.utime(staged)
 
 
 def _copy(path: Path, to: Path, limit: int | None, shown: str, report: Report) -> None:
