@@ -108,8 +108,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     source = {f"mmmos/{p.relative_to(ROOT / 'mmmos').as_posix()}" for p in (ROOT / "mmmos").rglob("*.py")}
     templates = {f"mmmos/submissions/templates/{p.name}" for p in (ROOT / "mmmos/submissions/templates").glob("*.html")}
     recipes = {f"mmmos/recipes/{shelf}/{file.name}" for shelf in SHELVES for file in packaged_files(shelf)}
+    assets = {f"mmmos/app/assets/{p.name}" for p in (ROOT / "mmmos/app/assets").iterdir()}
     assert templates
-    assert {name for name in names if name.startswith("mmmos/")} == source | templates | recipes | {"mmmos/py.typed"}
+    held = source | templates | assets | recipes | {"mmmos/py.typed"}
+    assert {name for name in names if name.startswith("mmmos/")} == held
 
 
 def test_the_source_archive_is_a_checkout_without_outputs(built):

@@ -166,7 +166,7 @@ def test_where_the_audio_is_gone_the_report_does_without(copy):
     shutil.rmtree(copy.parent / "ensembles" / "light" / "boards")
     inputs = pipeline.challenge.read(copy)
     clips = inputs.clips[inputs.clips["set"] == "eval"].iloc[:2]
-    features = pipeline._finished(inputs)[0]
+    features = pipeline.finished(inputs)[0]
     Path(clips["path"].iloc[0]).unlink()
     found = evidence.excerpts(copy.parent / "kept", clips, features)
     assert list(found) == [clips.index[1]]

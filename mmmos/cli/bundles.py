@@ -39,7 +39,8 @@ def export(
     place = shown_path(done.path)
     _say_licences(done.about)
     heads = sum(len(member.epochs) for member in done.about.members)
-    say(f"{done.name}: {len(done.about.members)} members ({heads} heads), {done.size / 1e6:.1f} MB")
+    there = ", is there already" if done.was_there else ""
+    say(f"{done.name}: {len(done.about.members)} members ({heads} heads), {done.size / 1e6:.1f} MB{there}")
     for each in done.about.metrics:
         say(f"  {_quality(each)}")
     put(place)

@@ -18,7 +18,7 @@ from mmmos.ensembles.bundle import About, Bundle, files_of, read_bundle, write_b
 from mmmos.ensembles.bundle.about import QUANTILES, FeatureSet, encoder_facts
 from mmmos.ensembles.bundle.container import MOST_BYTES
 from mmmos.ensembles.bundle.encoders import is_published
-from mmmos.ensembles.bundle.write import quantiles_of, refuse_taken
+from mmmos.ensembles.bundle.write import is_written, quantiles_of, refuse_taken
 from mmmos.ensembles.data import OUT_OF_FOLD, gather
 from mmmos.ensembles.ensemble import Ensemble, looks_at
 from mmmos.ensembles.recipe import SEALED, SelectRecipe
@@ -42,12 +42,13 @@ _METRICS = ("SRCC", "LCC", "KTAU", "MSE")
 
 @dataclass(frozen=True)
 class Exported:
-    """A bundle that was written: where, bytes of all files, name of the ensemble, and what ``bundle.json`` says."""
+    """A bundle: where, bytes of all files, name of the ensemble, what ``bundle.json`` says, if it was there before."""
 
     path: Path
     size: int
     name: str
     about: About
+    was_there: bool
 
 
 def export(
@@ -60,14 +61,15 @@ def export(
     """Write the ensemble that ``ensembles/<name>.json`` records as a bundle.
 
     ``name``: by default the challenge's submission. ``to``: a folder, or a zip where it ends in .zip; by default
-    ``submissions/<name>/bundle`` of the workspace. Raises ``UnknownName`` for an ensemble that is not recorded,
-    ``UsageError`` where its runs or features are not there, or where ``to`` is taken.
+    ``submissions/<name>/bundle`` of the workspace. The bundle of the same ensemble stays as it is, another one is
+    replaced only with ``overwrite``. Raises ``UnknownName`` for an ensemble that is not recorded, ``UsageError`` where
+    its runs or features are not there, or where ``to`` is taken.
     """
     inputs = challenge.read(path)
     name = name or inputs.challenge.submission.name
     record = _record(inputs, name)
     target = Path(to) if to is not None else inputs.workspace / "submissions" / name / "bundle"
-    refuse_taken(target.expanduser().absolute(), overwrite=overwrite)
+    refuse_taken(target.expanduser().absolute(), overwrite=True)
     if record["recipe"] != inputs.recipe_name:
         inputs = challenge.read(path, ensembles=record["recipe"])
     features, pool = finished(inputs)
@@ -87,8 +89,10 @@ def export(
         )
     bundle = read_bundle(files)
     _compare(bundle, ensemble, features, inputs)
-    written = write_bundle(files, target, overwrite=overwrite)
-    return Exported(written, size, name, bundle.about)
+    was_there = is_written(files, target)
+    if not was_there:
+        write_bundle(files, target, overwrite=overwrite)
+    return Exported(target.expanduser().absolute(), size, name, bundle.about, was_there)
 
 
 def _record(inputs: Inputs, name: str) -> dict[str, Any]:

@@ -79,6 +79,12 @@ def test_a_bundle_in_a_zip_has_the_same_digest_and_nothing_is_written_twice(own,
     assert command("ensembles", "export", "demo", "--to", "b")[0] == 0
     assert read_bundle("b.zip").digest == read_bundle("b").digest
     first = {path.name: path.read_bytes() for path in Path("b").iterdir()}
+    (Path("b") / "README.md").write_text("edited")
+    for place in ("b", "b.zip"):
+        code, _, err = command("ensembles", "export", "demo", "--to", place)
+        assert code == 0 and "is there already" in err
+    assert (Path("b") / "README.md").read_text() == "edited"
+    (Path("b") / "bundle.json").write_text("{}")
     code, _, err = command("ensembles", "export", "demo", "--to", "b")
     assert code == 2 and "--overwrite" in err
     assert command("ensembles", "export", "demo", "--to", "b", "--overwrite")[0] == 0

@@ -466,10 +466,11 @@ def test_the_command(bundle, tmp_path, monkeypatch, capsys):
     from mmmos.cli.onnx import onnx as command
 
     monkeypatch.chdir(tmp_path)
-    assert command(str(bundle.folder)) == 0
+    path = str(bundle.folder / "bundle0")
+    assert command(path) == 0
     told = capsys.readouterr()
     assert told.out == "heads.onnx\n" and told.err.startswith("mine: ")
-    assert command(str(bundle.folder), to=tmp_path / "two.onnx") == 0
+    assert command(path, to=tmp_path / "two.onnx") == 0
     assert (tmp_path / "two.onnx").read_bytes() == (tmp_path / "heads.onnx").read_bytes()
 
 

@@ -92,6 +92,16 @@ def write_bundle(files: Mapping[str, bytes], to: str | Path, *, overwrite: bool 
     return target
 
 
+def is_written(files: Mapping[str, bytes], to: str | Path) -> bool:
+    """Whether a place holds this bundle already; the card may have been edited."""
+    try:
+        with closing(open_container(Path(to).expanduser().absolute())) as there:
+            wanted = {name: data for name, data in files.items() if name != CARD}
+            return set(there.sizes) == set(files) and all(there.read(name) == data for name, data in wanted.items())
+    except MmmosError:
+        return False
+
+
 def _take_place(scratch: Path, target: Path) -> None:
     """Rename a folder to a name that another one may have, which is kept unless that succeeds."""
     former = scratch / TEMPORARY
@@ -111,7 +121,7 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise UsageError(f"{target} is there already; name another place, or replace it with --overwrite.")
+        raise UsageError(f"{target} holds something else; name another place, or replace a bundle with --overwrite.")
     mixed = UsageError(f"{target} holds other things than a bundle and is not overwritten; name another place.")
     try:
         with closing(open_container(target)):
