@@ -44,7 +44,7 @@ def examine() -> pd.DataFrame:
         _hub(),
         *_weights(),
     )
-    return pd.DataFrame(checks, columns=["what", "state", "detail"])
+    return pd.DataFrame(checks, columns=["what", "state", "detail"], dtype=object)
 
 
 Finding = tuple[str, str, str]

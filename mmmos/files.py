@@ -133,8 +133,8 @@ def pretty_json(value: Any) -> str:
 
 
 def key_of(value: Any) -> str:
-    """SHA-256 (hex) of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    """SHA-256 (hex) of a value's canonical JSON, half characters of file names included."""
+    return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()
 
 
 def sha256_file(path: str | Path) -> str:

@@ -90,7 +90,9 @@ def by_system(values: pd.Series | ArrayLike, systems: pd.Series | ArrayLike) -> 
     scores, names = np.asarray(values, np.float64), np.asarray(systems, object)
     if scores.shape != names.shape or scores.ndim != 1:
         raise ValueError(f"Scores and systems must be 1-D and of one length; got {scores.shape} and {names.shape}.")
-    return pd.Series(scores).groupby(names).mean()
+    codes, found = pd.factorize(names, sort=True)
+    means = pd.Series(scores[codes >= 0]).groupby(codes[codes >= 0]).mean()
+    return means.set_axis(pd.Index(found, dtype=object))
 
 
 def evaluate(
@@ -295,7 +297,8 @@ def _value_problems(predicted: pd.DataFrame, true: pd.DataFrame) -> list[str]:
 
 def _given_systems(systems: Systems, ids: pd.Index) -> pd.Series:
     if isinstance(systems, pd.Series | Mapping):
-        found = pd.Series(dict(systems), dtype=object).reindex(ids)
+        given = dict(systems)
+        found = pd.Series([given.get(clip) for clip in ids], index=ids, dtype=object)
     elif len(systems) == len(ids):
         found = pd.Series(list(systems), index=ids, dtype=object)
     else:

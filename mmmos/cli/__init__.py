@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if _take(arguments, "--offline"):
         # Read by huggingface_hub when it is imported, and by worker processes.
         os.environ["HF_HUB_OFFLINE"] = "1"
+    # What the hub's client says of its retries is no news: the error that they end in is a sentence.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     progress.show(not quiet)
     # The helpers of multiprocessing tidy up after a process that was killed; nobody needs to be told.

@@ -222,6 +222,8 @@ def show(
 def _show_clips(
     recipe: str, inputs: list[str], store: Path, root: list[str] | None, rejected: bool, flagged: bool, json: bool
 ) -> int:
+    import pandas as pd
+
     from mmmos.features.extract import status as status_of
     from mmmos.manifest import read_manifest
 
@@ -234,7 +236,7 @@ def _show_clips(
     chosen = (is_unusable & rejected) | (is_flagged & flagged)
     if not (rejected or flagged):
         chosen = is_unusable | is_flagged | json
-    table = status[chosen].rename_axis("id").reset_index()
+    table = pd.concat([status.index.to_frame(name="id"), status], axis=1)[chosen]
     if json or not table.empty:
         put_table(table, as_json=json)
     return 3 if is_unusable.any() else 0

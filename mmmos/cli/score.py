@@ -176,7 +176,8 @@ class _Run:
         if self.flagged:
             listed = ", ".join(f"{count} {flag}" for flag, count in self.flags.most_common())
             say(f"{self.flagged} of them are flagged: {listed}.")
-        return say_unusable(pd.DataFrame(self.unusable, columns=["id", "reason", "detail"]).set_index("id"))
+        unusable = pd.DataFrame(self.unusable, columns=["id", "reason", "detail"], dtype=object)
+        return say_unusable(unusable.set_index("id"))
 
 
 def _put(piece: bytes) -> None:

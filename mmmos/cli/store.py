@@ -101,7 +101,7 @@ def gc(
         say(f"There is nothing to delete in {shown_path(store)}/.")
         return 0
     rows = [{"path": shown_path(each.path), "why": each.why, "MB": each.size / 1e6} for each in found]
-    put_table(pd.DataFrame(rows), decimals=1)
+    put_table(pd.DataFrame(rows, dtype=object).astype({"MB": float}), decimals=1)
     size = f"{len(found)} thing{'s' if len(found) > 1 else ''}, {sum(each.size for each in found) / 1e6:.1f} MB"
     if dry_run:
         say(f"These {size}, would be deleted.")

@@ -82,7 +82,8 @@ class Data:
                 parts["target_groups"] = list(target.groups)
         columns = heads.columns(spec)
         if columns:
-            parts["about"] = self.about[list(columns)].map(str).to_numpy().tolist()
+            rows = self.about[list(columns)].itertuples(index=False, name=None)
+            parts["about"] = [list(map(str, row)) for row in rows]
         return key_of(parts)
 
 
@@ -117,7 +118,7 @@ def gather(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame) -> D
 
 def groups_of(clips: pd.DataFrame) -> tuple[str, ...]:
     """What folds must not split: the group of each clip, its id where it has none."""
-    own = clips.index.to_series()
+    own = pd.Series(clips.index, clips.index, dtype=object)
     return tuple(map(str, clips.get("group", own).fillna(own)))
 
 

@@ -52,8 +52,11 @@ class Ensemble:
                 by_domain = self.rule.calibrate_by == "domain"
                 return anchored(self.pool, *chosen, clips, self.rule.calibrate, by_domain=by_domain)
             return self.pool.mean(clips, *chosen)
-        ids = list(clips.index if isinstance(clips, pd.DataFrame) else clips)
-        known = pd.concat([self.predict(name) for name in self.pool.ids if name != "oof"])
+        ids = pd.Index(list(clips.index if isinstance(clips, pd.DataFrame) else clips), name="id", dtype=object)
+        sets = [name for name in self.pool.ids if name != "oof"]
+        index = pd.Index([clip for name in sets for clip in self.pool.ids[name]], name="id", dtype=object)
+        scores = np.concatenate([self.predict(name).to_numpy() for name in sets])
+        known = pd.DataFrame(scores, index, list(self.pool.axes))
         absent = [clip for clip in ids if clip not in known.index]
         if absent:
             raise UsageError(

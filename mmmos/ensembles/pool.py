@@ -45,10 +45,14 @@ class Pool:
         """Names of the sets with truth, in their order."""
         return list(self.truth)
 
+    def index(self, name: str) -> pd.Index:
+        """The ids of a set's clips."""
+        return pd.Index(self.ids[name], name="id", dtype=object)
+
     def mean(self, name: str, members: NDArray[np.int64], weights: NDArray[np.float64]) -> pd.DataFrame:
         """Weighted mean (clips, axes) of some runs' scores on a set; ``weights`` (members, axes) sum to 1 per axis."""
         scores = np.einsum("rca,ra->ca", self.scores[name][members].astype(np.float64), weights)
-        return pd.DataFrame(scores, index=pd.Index(self.ids[name], name="id"), columns=list(self.axes))
+        return pd.DataFrame(scores, index=self.index(name), columns=list(self.axes))
 
     def only(self, members: list[int]) -> "Pool":
         """The pool of some runs."""

@@ -172,7 +172,7 @@ def _pool(
     found = _everything(folder, specs, data, failed, jobs)
     specs = {key: specs[key] for key in found}
     scores = np.stack([each.scores for each in found.values()])
-    clips = clips.loc[list(data.features.ids)]
+    clips = clips.loc[pd.Index(data.features.ids, dtype=object)]
     sets, axes = sets_of(clips).to_numpy(), list(recipe.axes)
     rows = {str(each): np.flatnonzero(sets == each) for each in dict.fromkeys(sets)}
     parts = {each: scores[:, part] for each, part in rows.items()}

@@ -284,4 +284,4 @@ def _status(
             reason = next(((flag, audio.FLAGS[flag]) for flag in DAMAGE if flag in flags), None)
         state = "done" if not reason else "failed" if reason[0] in audio.FAILED else "rejected"
         rows.append((state, *(reason or ("", "")), ", ".join(flag for flag in audio.FLAGS if flag in flags)))
-    return pd.DataFrame(rows, index=clips.index, columns=["status", "reason", "detail", "flags"])
+    return pd.DataFrame(rows, clips.index, ["status", "reason", "detail", "flags"], dtype=object)

@@ -47,7 +47,8 @@ def features(specs: Sequence[FeatureSpec], clips: Mapping[str, Sequence[ClipRows
     ids = tuple(clips)
     sets = [HeldSet(spec, {id_: rows[number] for id_, rows in clips.items()}) for number, spec in enumerate(specs)]
     index = pd.Index(ids, dtype=object)
-    status = pd.DataFrame("", index=index, columns=["status", "reason", "detail", "flags"]).assign(status="done")
+    rows = [("done", "", "", "")] * len(ids)
+    status = pd.DataFrame(rows, index, ["status", "reason", "detail", "flags"], dtype=object)
     return Features(ids, ids, {each.spec.name: _array(each, ids) for each in sets}, status)
 
 

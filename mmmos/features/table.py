@@ -198,4 +198,4 @@ def flag_counts(status: pd.DataFrame) -> pd.DataFrame:
     flags = status.loc[status["status"] == "done", "flags"].str.split(", ").explode()
     having = {flag: flags.index[flags == flag] for flag in FLAGS}
     rows = [(flag, len(ids), FLAGS[flag], ids[0]) for flag, ids in having.items() if len(ids)]
-    return pd.DataFrame(rows, columns=["flag", "clips", "meaning", "example"])
+    return pd.DataFrame(rows, columns=["flag", "clips", "meaning", "example"], dtype=object).astype({"clips": int})

@@ -22,6 +22,7 @@ _NAMES = ("model.safetensors", "pytorch_model.bin", "checkpoint.pt")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _RELEASE_LIMIT = 4_000_000_000
 _HUB_FILE = "hf://"
+_LOCAL = "or name a local copy: weights = … in a recipe or in Python, --weights on the command line"
 
 
 def find(weights: str, revision: str = "") -> Path:
@@ -145,7 +146,7 @@ def _from_hub(repo: str, revision: str | None) -> Path:
     if path := _cached(repo, revision):
         return path
     pinned = f" --revision {revision}" if revision else ""
-    advice = f"On a machine with network: mmmos features fetch {repo}{pinned}; or give a local folder with weights = …"
+    advice = f"On a machine with network: mmmos features fetch {repo}{pinned}; {_LOCAL}"
     if is_offline():
         raise SetupError(f"The weights {repo!r} are not on this machine and the network is off. {advice}.")
     try:
@@ -178,7 +179,7 @@ def _hub_file(weights: str, revision: str | None) -> Path:
 
     if path := _cached_file(weights, revision):
         return path
-    advice = f"On a machine with network: mmmos features fetch {weights}; or give a local file with weights = …"
+    advice = f"On a machine with network: mmmos features fetch {weights}; {_LOCAL}"
     if is_offline():
         raise SetupError(f"The weights {weights!r} are not on this machine and the network is off. {advice}.")
     try:

@@ -186,7 +186,7 @@ def _scored_sets(source: Source | Mapping[str, Source], labels: bool | Collectio
 def _frame_rows(frame: pd.DataFrame) -> Rows:
     """A DataFrame as rows; missing values of any kind become None, and its row 0 is line 2."""
     if "id" not in map(canonical, map(str, frame.columns)) and frame.index.name is not None:
-        frame = frame.reset_index()
+        frame = pd.concat([frame.index.to_frame(), frame], axis=1)
     shown = {canonical(str(name)): str(name) for name in frame.columns}
     for name, count in Counter(canonical(str(name)) for name in frame.columns).items():
         if count > 1:

@@ -192,7 +192,8 @@ def plan(path: str | Path) -> pd.DataFrame:
         heads, trained_heads, current = _progress(inputs)
     rows.append(("ensembles", inputs.recipe_name, heads, trained_heads))
     rows.append(("submissions", inputs.submission.name, int("eval" in counts.index), int(current)))
-    table = pd.DataFrame(rows, columns=["stage", "name", "wanted", "there"])
+    table = pd.DataFrame(rows, columns=["stage", "name", "wanted", "there"], dtype=object)
+    table = table.astype({"wanted": int, "there": int})
     return table.assign(to_do=table["wanted"] - table["there"])
 
 

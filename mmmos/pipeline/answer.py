@@ -57,12 +57,11 @@ def submit(inputs: Inputs, features: Features, ensemble: Ensemble, absent: list[
 def _answers(inputs: Inputs, features: Features, ensemble: Ensemble, absent: list[str]) -> pd.DataFrame:
     """Scores of every clip of the evaluation set in order, the training mean for unusable ones."""
     clips = inputs.clips.index[inputs.clips["set"] == "eval"]
-    scores = ensemble.predict(list(clips.difference(absent, sort=False)))
-    if not absent:
-        return scores
-    mean = gather(inputs.ensembles, features, inputs.clips).targets.mean(axis=0)
-    filler = pd.DataFrame([mean] * len(absent), index=pd.Index(absent, name="id"), columns=list(ensemble.pool.axes))
-    return pd.concat([scores, filler]).loc[clips]
+    lacking = clips.isin(absent)
+    scores = ensemble.predict(list(clips[~lacking])).reindex(clips)
+    if absent:
+        scores.loc[lacking] = gather(inputs.ensembles, features, inputs.clips).targets.mean(axis=0)
+    return scores
 
 
 def unusable(inputs: Inputs, features: Features) -> list[str]:

@@ -37,10 +37,10 @@ def boards_of(inputs: Inputs, ensemble: Ensemble, intervals: int) -> dict[str, p
     Each ranks the ensemble, the mean of the whole pool and the first members.
     """
     boards = {}
-    truths = {name: inputs.clips.loc[list(ensemble.pool.ids[name])] for name in ensemble.pool.labelled()}
+    truths = {name: inputs.clips.loc[ensemble.pool.index(name)] for name in ensemble.pool.labelled()}
     evaluation = evaluation_truth(inputs)
     if evaluation is not None and "eval" in ensemble.pool.ids:
-        truths["eval"] = evaluation.loc[list(ensemble.pool.ids["eval"])]
+        truths["eval"] = evaluation.loc[ensemble.pool.index("eval")]
     for name in sorted(truths, key=_TELLING.index):
         truth = truths[name]
         truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]

@@ -217,7 +217,7 @@ def _metrics(inputs: Inputs, ensemble: Ensemble) -> list[dict[str, Any]]:
     axes, found = list(ensemble.pool.axes), []
     seen = {*looks_at(ensemble.rule), ensemble.rule.calibrate}
     for name in ensemble.pool.labelled():
-        truth = inputs.clips.loc[list(ensemble.pool.ids[name])]
+        truth = inputs.clips.loc[ensemble.pool.index(name)]
         truth = truth[truth[axes].notna().all(axis=1)]
         if len(truth) < 2:
             continue
@@ -258,10 +258,10 @@ def _compare(bundle: Bundle, ensemble: Ensemble, features: Features, inputs: Inp
     """Raise ``StoreError`` unless a bundle scores some clips as the ensemble does."""
     pool, rule = ensemble.pool, ensemble.rule
     for name in [each for each in pool.ids if each not in (*inputs.ensembles.train, rule.calibrate, OUT_OF_FOLD)]:
-        ids = list(pool.ids[name][:COMPARED])
+        ids = pool.index(name)[:COMPARED]
         domains = [str(domain) for domain in pool.domains[name][:COMPARED]]
         wanted = ensemble.predict(name).loc[ids].to_numpy()
-        apart = np.abs(bundle.predict(features.of(ids), domains).scores - wanted).max()
+        apart = np.abs(bundle.predict(features.of(list(ids)), domains).scores - wanted).max()
         if not apart <= TOLERANCE:
             raise StoreError(
                 f"The bundle would score clips of {name} {apart:g} apart from the ensemble, and is not written. This is"

@@ -55,11 +55,8 @@ def kept_table(path: Path, made_of: dict[str, Any], compute: Callable[[], pd.Dat
 
 def digest(table: pd.DataFrame) -> str:
     """SHA-256 (hex) of the values of a table and its index."""
-    return sha256(pd.util.hash_pandas_object(table.map(_hashable)).to_numpy().tobytes()).hexdigest()
-
-
-def _hashable(value: Any) -> Any:
-    return str(value) if isinstance(value, tuple | list) else value
+    values = [table.index.tolist(), *(table[name].tolist() for name in table)]
+    return sha256(json.dumps(values).encode()).hexdigest()
 
 
 def ceilings(folder: Path, name: str, truth: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +133,7 @@ def excerpts(folder: Path, clips: pd.DataFrame, features: Features) -> dict[str,
         stored = {}
     stored = stored if isinstance(stored, dict) else {}
     values: dict[str, Any] = {}
-    for clip, row in clips.iterrows():
+    for clip, row in clips.reindex(columns=["start", "end"]).iterrows():
         key = key_of({"audio": key_by_id.get(str(clip), str(clip)), "mmmos": mmmos.__version__})
         made = _read(stored.get(key))
         file = files[clip]

@@ -65,7 +65,7 @@ def rank(
 
 def best_runs(pool: Pool, on: str, truth: pd.DataFrame) -> list[int]:
     """All runs by the mean over axes of the SRCC that ranks a leaderboard, best first; undefined ones last."""
-    rows = pd.Index(pool.ids[on]).get_indexer(truth.index)
+    rows = pool.index(on).get_indexer(truth.index)
     scores = pool.scores[on][:, rows].astype(np.float64).swapaxes(1, 2)
     true = truth[list(pool.axes)].to_numpy(np.float64).T
     if truth["system"].notna().all():
@@ -81,7 +81,7 @@ def _truth(inputs: Inputs, pool: Pool, on: str) -> pd.DataFrame:
     clips = evaluation_truth(inputs) if on == "eval" else inputs.clips
     if clips is None or (on != "eval" and on not in pool.truth):
         raise UsageError(f"The set {on!r} has no scores to compare with; use {' or '.join(pool.labelled())}.")
-    clips = clips.loc[list(pool.ids[on])]
+    clips = clips.loc[pool.index(on)]
     clips = clips[clips[list(pool.axes)].notna().all(axis=1)]
     if len(clips) < 2:
         raise UsageError(f"The set {on!r} has {len(clips)} clips with scores; at least 2 are needed.")
@@ -142,7 +142,7 @@ def _about(pool: Pool, ensembles: Mapping[str, Ensemble], clips: int) -> pd.Data
         | {"fit_time": sum(fit[run] for run in runs), "pred_time_test": sum(predict[run] for run in runs)}
         for name, runs in members.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), dtype=object))
 
 
 def _matching(

@@ -74,7 +74,8 @@ def leaderboard(
         raise InputError(["A leaderboard needs the predictions of at least one model."])
     levels, axes = _levels(predictions, truth, systems)
     ranking = "sys" if "sys" in levels else "utt"
-    columns: dict[str, Any] = {"model": list(predictions), "eval_metric": f"{ranking}_SRCC"}
+    models = pd.Series(list(predictions), dtype=object)
+    columns: dict[str, Any] = {"model": models, "eval_metric": f"{ranking}_SRCC"}
     samples = {name: _samples(level, intervals, seed) if intervals else None for name, level in levels.items()}
     drawn = {}
     for name, level in levels.items():

@@ -11,9 +11,10 @@ HOSTILE = "a\n\x1b[2J\udcffé"
 
 
 def test_names_cannot_move_the_cursor_nor_end_the_command(capsys):
-    clips = pd.DataFrame({"reason": ["missing", "changed"], "detail": ["no\rfile", "x"]}, index=[HOSTILE, "b"])
-    assert output.say_unusable(clips) == 3
-    output.put_table(clips.rename_axis("id").reset_index())
+    rows = [(HOSTILE, "missing", "no\rfile"), ("b", "changed", "x")]
+    clips = pd.DataFrame(rows, columns=["id", "reason", "detail"], dtype=object)
+    assert output.say_unusable(clips.set_index("id")) == 3
+    output.put_table(clips)
     out, err = capsys.readouterr()
     for text in (out, err):
         assert "\x1b" not in text and "\r" not in text and "é" in text
@@ -24,7 +25,8 @@ def test_names_cannot_move_the_cursor_nor_end_the_command(capsys):
 
 
 def test_json_holds_every_name_as_it_is(capsys):
-    table = pd.DataFrame({"id": [HOSTILE, None], "number": [1.5, float("nan")], "count": pd.array([3, None], "Int64")})
+    ids = pd.Series([HOSTILE, None], dtype=object)
+    table = pd.DataFrame({"id": ids, "number": [1.5, float("nan")], "count": pd.array([3, None], "Int64")})
     output.put_table(table, as_json=True)
     text = capsys.readouterr().out
     text.encode()

@@ -214,7 +214,7 @@ def hostile(tmp_path, parts, tone):
         "long" * 60,
         "\udc80\x00",
     ]
-    index = pd.Index([*names, *parts["truth"].index[len(names) :]], name="id")
+    index = pd.Index([*names, *parts["truth"].index[len(names) :]], name="id", dtype=object)
     predictions, truth = (parts[name].set_axis(index) for name in ("predictions", "truth"))
     truth["system"] = [names[i % 5] for i in range(len(truth))]
     truth["domain"] = [names[i % 2] for i in range(len(truth))]

@@ -188,8 +188,9 @@ def test_a_failed_write_keeps_the_earlier_submission(predictions, tmp_path):
 
 @pytest.mark.parametrize("clip", ["a,b", "a\nb", "a\rb", " a", "", '"a"', "a\u2028b", "\ud800"])
 def test_ids_that_a_line_cannot_hold_are_refused(predictions, tmp_path, clip):
+    ids = pd.Index([clip, *IDS[1:]], dtype=object)
     with pytest.raises(InputError, match="cannot be written"):
-        write_submission(predictions.rename(index={IDS[0]: clip}), [clip, *IDS[1:]], to=tmp_path)
+        write_submission(predictions.set_axis(ids), list(ids), to=tmp_path)
 
 
 def test_ids_that_are_not_text_are_refused(predictions, tmp_path):

@@ -139,5 +139,5 @@ def _named(clips: pd.DataFrame, column: str) -> Labels:
     """Numbers (clips,) of the names in a column, in their alphabetical order; −1 where there is none."""
     if column not in clips:
         raise UnknownName("column of the clips", column, map(str, clips.columns))
-    names = clips[column].map(str, na_action="ignore")
-    return np.asarray(pd.factorize(names.where(names != ""), sort=True)[0])
+    names = np.array([None if pd.isna(name) else str(name) or None for name in clips[column]], object)
+    return np.asarray(pd.factorize(names, sort=True)[0])

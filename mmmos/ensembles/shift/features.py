@@ -39,11 +39,12 @@ def feature_shift(
     below 97.5 times in 100, from ``splits`` random splits of the training clips by group, one part as large as the set,
     or half. No score is read; sets of fewer than 8 clips are left out. Raises ``UnknownName`` for a set to train on.
     """
-    sets = sets_of(clips).reindex(list(features.ids)).to_numpy(object)
+    ids = pd.Index(features.ids, dtype=object)
+    sets = sets_of(clips).reindex(ids).to_numpy(object)
     for name in train:
         if name not in sets:
             raise UnknownName("set to train on", name, sorted({str(each) for each in sets}))
-    groups = np.array(groups_of(clips.loc[list(features.ids)]), dtype=object)
+    groups = np.array(groups_of(clips.loc[ids]), dtype=object)
     learned = np.flatnonzero(np.isin(sets, list(train)))
     others = {name: np.flatnonzero(sets == name) for name in dict.fromkeys(sets) if name not in train}
     rows = []

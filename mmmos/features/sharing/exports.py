@@ -54,7 +54,8 @@ def export(
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError(f"{to} is there already; name a folder that is not.")
     found, refused = find(clips, store)
-    left_out = pd.DataFrame.from_dict(refused, orient="index", columns=["reason", "detail"])
+    names = pd.Index(list(refused), dtype=object)
+    left_out = pd.DataFrame(list(refused.values()), names, ["reason", "detail"], dtype=object)
     if not found:
         detail = f", for one {left_out['detail'].iloc[0]}" if refused else ""
         raise InputError([f"There is nothing to export: none of {len(clips)} clips can be read{detail}."])

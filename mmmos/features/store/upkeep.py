@@ -104,7 +104,7 @@ def rejections(store: str | Path) -> pd.DataFrame:
         for key, done in zip(keys, index.done(keys).tolist(), strict=True):
             if not done:
                 rows.append((index.folder.name, *index.rejected[key], key))
-    return pd.DataFrame(rows, columns=["feature_set", "reason", "detail", "name", "key"])
+    return pd.DataFrame(rows, columns=["feature_set", "reason", "detail", "name", "key"], dtype=object)
 
 
 def verify(store: str | Path, *, full: bool = False) -> list[str]:

@@ -139,7 +139,7 @@ def _figures(compared: Comparison) -> list[dict[str, Any]]:
 def _ends(systems: pd.DataFrame) -> pd.DataFrame:
     """The best and the worst systems, where there are too many to show."""
     half = plots.SYSTEMS // 2
-    return systems if len(systems) <= plots.SYSTEMS else pd.concat([systems.head(half), systems.tail(half)])
+    return systems if len(systems) <= plots.SYSTEMS else systems.iloc[[*range(half), *range(-half, 0)]]
 
 
 def _ranks(compared: Comparison, ceilings: pd.DataFrame) -> list[dict[str, Any]]:

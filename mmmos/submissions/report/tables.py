@@ -142,12 +142,14 @@ def systems(comparison: Comparison, axis: str) -> pd.DataFrame:
     if names is None:
         return pd.DataFrame()
     rows = {}
-    for name, positions in pd.Series(range(len(names))).groupby(names.to_numpy(object)):
+    codes, found = pd.factorize(names.to_numpy(object), sort=True)
+    for code, name in enumerate(found):
         row: dict[str, float] = {}
         for side, frame in (("true", comparison.aligned.true), ("predicted", comparison.aligned.predicted)):
-            row |= _named(side, mean_interval(frame[axis].to_numpy()[positions.to_numpy()]))
+            row |= _named(side, mean_interval(frame[axis].to_numpy()[codes == code]))
         rows[str(name)] = row
-    return pd.DataFrame.from_dict(rows, orient="index").sort_values("true", ascending=False, kind="stable")
+    table = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), dtype=object))
+    return table.sort_values("true", ascending=False, kind="stable")
 
 
 def mean_interval(values: Array) -> tuple[float, float, float]:
@@ -208,7 +210,8 @@ def view(frame: pd.DataFrame, most: int | None = None) -> dict[str, Any]:
 
     A number is (value, low, high), nan twice where the frame has no columns x_low and x_high beside its x.
     """
-    frame = frame.reset_index() if frame.index.name is not None or frame.index.nlevels > 1 else frame
+    if frame.index.name is not None or frame.index.nlevels > 1:
+        frame = pd.concat([frame.index.to_frame(), frame], axis=1)
     shown = frame if most is None else frame.head(most)
     ends = {
         end
