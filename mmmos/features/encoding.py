@@ -6,10 +6,8 @@ and the number of threads, processes and cores; elsewhere windows of equal lengt
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -21,20 +19,13 @@ from mmmos.features import pooling
 from mmmos.features.encoders import Encoder
 from mmmos.features.spec import FeatureSpec
 from mmmos.features.store.shard import ClipRows
+from mmmos.features.threads import Pool, threads
 
 Array = NDArray[np.float32]
 
 BATCH = 16
 # Windows of a part: a clip of more of them is handed over part by part. Another number needs another ``spec.SCHEMA``.
 PART = 64
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Threads that encode, and how many there are."""
-
-    threads: ThreadPoolExecutor
-    count: int
 
 
 @dataclass(frozen=True)
@@ -267,85 +258,3 @@ def joined(parts: Sequence[ClipRows]) -> ClipRows:
     names = ("unit", "norm", "frames", "span", *(() if parts[0].frame_unit is None else ("frame_norm", "frame_unit")))
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[-1], part=0, **columns)
-
-
-_lock = Lock()
-_inside = 0
-_before = 0
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """On a CPU, torch computes with one thread in every thread that begins to use it inside: sums in another order are
-    other numbers.
-
-    Threads may be inside at once and again; what the process allows is restored by the last. Another thread that used
-    torch before, such as the caller, keeps its own number.
-    """
-    global _inside, _before
-    import torch
-
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            # The caller's own number is decided when it is first asked for.
-            torch.get_num_threads()
-            _before = _in_fresh_thread(1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _in_fresh_thread(_before)
-
-
-def _in_fresh_thread(count: int) -> int:
-    """Set the number of torch's threads for threads to come. Returns what it was.
-
-    torch keeps a number for the process and one for each thread that has used it; setting it changes both.
-    """
-    import torch
-
-    found: list[int] = []
-
-    def change() -> None:
-        found.append(torch.get_num_threads())
-        torch.set_num_threads(count)
-
-    thread = Thread(target=change, name="mmmos-torch")
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-@contextmanager
-def threads(device: str, count: int = 1) -> Iterator[Pool | None]:
-    """A pool of threads for a CPU, in each of which torch uses one thread, and so does the caller.
-
-    None where one thread will do. A caller who leaves while others are inside stays with one.
-    """
-    import torch
-
-    if device != "cpu":
-        yield None
-        return
-    with one_thread():
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            if count <= 1:
-                yield None
-                return
-            pool = ThreadPoolExecutor(count, thread_name_prefix="mmmos-encode")
-            try:
-                yield Pool(pool, count)
-            except BaseException:
-                # What runs is not waited for: a window of a large encoder takes seconds.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            pool.shutdown()
-        finally:
-            with _lock:
-                if _inside == 1:
-                    torch.set_num_threads(before)

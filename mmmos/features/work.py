@@ -26,6 +26,7 @@ from mmmos.features.clips import Clip, Reason
 from mmmos.features.encoders import Encoder, encoder
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store.shard import ClipRows
+from mmmos.features.threads import Pool, threads
 
 # Bytes of rows, and s since the last time, after which rows are stored without waiting for the task's end.
 SHARD_BYTES = 64_000_000
@@ -64,7 +65,7 @@ def encode_chunk(task: Task) -> dict[str, Reason]:
     if parent_process() is not None:
         progress.show(task.progress, lines=True)
     heard = {clip.key: _Heard() for clip in task.clips}
-    with encoding.threads(task.device, task.threads) as pool:
+    with threads(task.device, task.threads) as pool:
         loaded = load_encoders(task.tables, task.device)
         desks = [_Desk(task, number, each, pool) for number, each in enumerate(loaded)]
         pieces = partial(_pieces, desks, heard)
@@ -104,7 +105,7 @@ def _encode(decoded: "Decoded", desks: Sequence["_Desk"], heard: Mapping[str, "_
 class _Desk:
     """One encoder's part of a task: what it lacks, encodes and stores; ``unsettled`` is what is not stored, and why."""
 
-    def __init__(self, task: Task, number: int, loaded: Encoder, pool: encoding.Pool | None) -> None:
+    def __init__(self, task: Task, number: int, loaded: Encoder, pool: Pool | None) -> None:
         self.spec = feature_spec(task.tables[number], loaded)
         self.lacking = task.lacking[number]
         if self.spec.fingerprint != self.lacking.fingerprint:

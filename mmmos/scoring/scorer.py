@@ -9,8 +9,8 @@ import pandas as pd
 from mmmos import parallel
 from mmmos.ensembles.model import Model
 from mmmos.errors import UsageError
-from mmmos.features import encoding
 from mmmos.features.encoders import find_device
+from mmmos.features.threads import Pool, one_thread
 from mmmos.scoring import inputs
 from mmmos.scoring.inputs import Clip
 from mmmos.scoring.score import Score, columns
@@ -37,10 +37,10 @@ class Scorer:
         count = threads or parallel.cores()
         on_cpu = self.device == "cpu"
         workers = ThreadPoolExecutor(count if on_cpu else 1, thread_name_prefix="mmmos-score")
-        with encoding.one_thread():
+        with one_thread():
             loaded = tuple(workers.submit(model.encoders, self.device).result())
         predicting = workers if on_cpu else ThreadPoolExecutor(count, thread_name_prefix="mmmos-predict")
-        pool = encoding.Pool(workers, count if on_cpu else 1)
+        pool = Pool(workers, count if on_cpu else 1)
         self._engine = Engine(model, loaded, self.device, pool, predicting, 1 if on_cpu else count)
 
     @property
@@ -78,5 +78,5 @@ class Scorer:
         return self._stream(clips, grid(segments, hop), strict)
 
     def _stream(self, clips: Iterable[Clip], segments: Grid | None, strict: bool) -> Iterator[Score]:
-        with encoding.one_thread():
+        with one_thread():
             yield from Run(self._engine, segments, strict).scores(clips)

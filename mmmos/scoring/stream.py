@@ -20,6 +20,7 @@ from mmmos.errors import MmmosError, Rejected, first_line
 from mmmos.features import decoding, encoding, held
 from mmmos.features.extract import DAMAGE
 from mmmos.features.store.shard import ClipRows
+from mmmos.features.threads import Pool
 from mmmos.scoring.inputs import Clip, opened
 from mmmos.scoring.score import Score, SegmentScore
 from mmmos.scoring.segments import Grid, Parts, Whole
@@ -39,7 +40,7 @@ class Engine:
     model: Model
     loaded: tuple[Loaded, ...]
     device: str
-    encoding: encoding.Pool
+    encoding: Pool
     predicting: Executor
     decoders: int
 

@@ -10,6 +10,7 @@ import numpy as np
 from mmmos.features import encoding
 from mmmos.features.encoders import Encoder, encoder, find_device
 from mmmos.features.spec import EncoderSpec, FeatureSpec
+from mmmos.features.threads import threads
 from mmmos.files import canonical_json
 from mmmos.testing.promises import hold
 
@@ -186,9 +187,9 @@ def order_does_not_matter(subject: _Subject) -> None:
 def threads_do_not_matter(subject: _Subject) -> None:
     """Waves encoded at once in several threads have the states that they have one after the other."""
     waves, tolerance = [subject.noise(seed=seed) for seed in range(8)], 0 if subject.device == "cpu" else GPU_TOLERANCE
-    with encoding.threads(subject.device):
+    with threads(subject.device):
         wanted = [subject.states(wave) for wave in waves]
-    with encoding.threads(subject.device, 4), ThreadPoolExecutor(4) as pool:
+    with threads(subject.device, 4), ThreadPoolExecutor(4) as pool:
         for one, other in zip(wanted, pool.map(subject.states, waves), strict=True):
             subject.same(one, other, tolerance, "in one of four threads")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmos.ensembles.losses import Loss, loss
-from mmmos.features.encoding import threads
+from mmmos.features.threads import threads
 from mmmos.metrics import srcc
 from mmmos.testing.loss_subject import AXES, CLIPS, HEADS, Subject, gradient
 from mmmos.testing.promises import hold

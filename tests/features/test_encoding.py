@@ -1,6 +1,5 @@
 """Windows of signals: a clip's numbers never depend on its neighbours or on the number of threads."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,23 +109,3 @@ def test_frames_of_chosen_layers_are_kept_beside_the_means(wavlm, signals, toget
         means = rows.unit * rows.norm[..., None]
         np.testing.assert_allclose(raw[49:98].mean(0), means[1, [0, 2]], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(rows.unit, together["b"].unit, atol=1e-5)
-
-
-def test_the_number_of_threads_comes_back_when_the_last_is_out():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with ThreadPoolExecutor(1) as other:
-            with encoding.threads("cpu"):
-                with encoding.one_thread(), encoding.threads("cpu", 2) as pool:
-                    assert pool.threads.submit(torch.get_num_threads).result() == 1
-                    entered = encoding.one_thread()
-                    other.submit(entered.__enter__).result()
-                assert torch.get_num_threads() == 1
-            with ThreadPoolExecutor(1) as fresh:
-                assert fresh.submit(torch.get_num_threads).result() == 1, "another thread is still inside"
-            other.submit(entered.__exit__, None, None, None).result()
-        with ThreadPoolExecutor(1) as fresh:
-            assert fresh.submit(torch.get_num_threads).result() == 3
-    finally:
-        torch.set_num_threads(before)

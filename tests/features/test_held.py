@@ -12,13 +12,14 @@ from mmmos.errors import UsageError
 from mmmos.features import decoding, encoding, held
 from mmmos.features.extract import extract
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
+from mmmos.features.threads import threads
 from mmmos.features.work import feature_spec, load_encoders
 
 
 def rows_of(path, spec, encoder):
     """The rows of a file, decoded and encoded here."""
     bench = encoding.Bench(spec, encoder, "cpu")
-    with audio.stream(path) as stream, encoding.threads("cpu"):
+    with audio.stream(path) as stream, threads("cpu"):
         for _, start, wave in decoding.windows(stream.blocks, stream.rate, [spec], [encoding.cutter(spec)]):
             bench.add("x", start, wave)
     bench.complete("x")
