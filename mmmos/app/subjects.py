@@ -36,5 +36,5 @@ def _facts(about: "About") -> list[str]:
     count = len(about.members)
     encoders = ", ".join(dict.fromkeys(each.facts.name for each in about.encoders))
     licences = ", ".join(dict.fromkeys(each.facts.licence for each in about.encoders))
-    heads = "One head" if count == 1 else f"The mean of {count} heads"
-    return [f"{heads} on {encoders} (licence: {licences})."]
+    members = "One run" if count == 1 else f"The weighted mean of {count} runs"
+    return [f"{members} on {encoders} (licence: {licences})."]

@@ -82,6 +82,8 @@ def score(
         raise UsageError("aes has one row for each clip and none for segments; use jsonl, csv or parquet.")
     if to is not None:
         resume.check_place(to)
+    elif overwrite:
+        raise UsageError("--overwrite replaces the file that --to names; name it, or leave --overwrite out.")
     clips = list(read(read_manifest(list(inputs), root=root, labels=False, repeated="number")).clips)
     model = naming.find(bundle, weights=paths_by_name(weights))
     length, every = (cut.length, cut.hop) if cut else (None, None)

@@ -6,8 +6,7 @@ interruption. On a GPU groups are planned from the whole grid and trained whole:
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from mmmos.ensembles.data import OUT_OF_FOLD, Data, gather, scores_of, sets_of
 from mmmos.ensembles.engine.groups import Group, plan, together
 from mmmos.ensembles.fitting import fit
 from mmmos.ensembles.heads import columns
+from mmmos.ensembles.one_thread import one_thread
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import EnsembleRecipe, read_recipe
 from mmmos.ensembles.runs import Predictions, run_key
@@ -117,7 +117,7 @@ def _train_group(data: Data, folder: Path, device: str, group: Group) -> list[Ou
     """
     begun = time.perf_counter()
     try:
-        with _one_thread():
+        with one_thread():
             results = list(fit(group.specs, data, device=device, together=group.together))
     except Exception as error:
         if len(group.specs) > 1:
@@ -141,21 +141,6 @@ def _sentence(result: runs.Run | Exception) -> str | None:
         return None
     known = isinstance(result, ValueError | ArithmeticError | UsageError)
     return str(result) if known else f"{type(result).__name__}: {result}"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread in torch and in BLAS, so that sums have one order everywhere."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _pool(
@@ -224,7 +209,7 @@ def _predictions(folder: Path, data: Data, digest: str, run: tuple[str, HeadSpec
     if kept is not None:
         return key, kept
     try:
-        with _one_thread():
+        with one_thread():
             return key, _repaired(folder, data, digest, key, spec)
     except (ValueError, StoreError) as error:
         return key, str(error)

@@ -31,10 +31,14 @@ def find(bundle: Any, *, weights: Mapping[str, str | Path] = {}) -> Model:
     if is_audiobox(text):
         from mmmos.scoring.audiobox import audiobox_model
 
+        if text not in (AUDIOBOX, PUBLISHED):
+            if weights:
+                raise UsageError(f"{text} is a checkpoint itself and takes no other weights; leave them out.")
+            return audiobox_model(text)
         unknown = [name for name in weights if name != AUDIOBOX]
         if unknown:
             raise UnknownName("encoder of this bundle", unknown[0], [AUDIOBOX])
-        return audiobox_model(weights.get(AUDIOBOX) if text == AUDIOBOX else text)
+        return audiobox_model(weights.get(AUDIOBOX))
     from mmmos.ensembles.bundle import read_bundle
 
     if hub.is_address(text):

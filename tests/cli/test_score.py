@@ -183,6 +183,11 @@ def test_other_settings_and_bundles_are_refused(score, command, audio, bundle, t
     assert score(audio, "--to", to, "--strict", "--overwrite")[0] == 0
 
 
+def test_there_is_nothing_to_overwrite_on_standard_output(score, audio):
+    code, out, err = score(audio, "--overwrite")
+    assert (code, out) == (2, "") and "--to" in err
+
+
 def test_a_file_that_is_not_ours_stays(score, audio, tmp_path):
     (tmp_path / "mine.csv").write_text("mine")
     code, _, err = score(audio, "--to", tmp_path / "mine.csv")

@@ -65,8 +65,11 @@ def test_audiobox_is_known_by_its_name_and_its_files(folder):
         assert find("audiobox", weights={"audiobox": weights}) == ("audiobox", weights)
     with pytest.raises(UnknownName, match="There is no bundle 'submisions/first'"):
         find("submisions/first")
-    for weights in ("checkpoint.pt", "gone.pt", "hub", "facebook/audiobox-aesthetics"):
+    assert find("facebook/audiobox-aesthetics") == ("audiobox", None)
+    for weights in ("checkpoint.pt", "gone.pt", "hub"):
         assert find(weights) == ("audiobox", weights)
+        with pytest.raises(UsageError, match="takes no other weights"):
+            find(weights, weights={"audiobox": "here.pt"})
     with pytest.raises(UnknownName, match="wavlm"):
         find("audiobox", weights={"wavlm": "x"})
 

@@ -1,9 +1,8 @@
 """``read_bundle``: a ``Model`` of untrusted files, checked before anything of them is used."""
 
 import hashlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmmos.ensembles.bundle.container import Container, Source, open_container
 from mmmos.ensembles.calibration import Calibration
 from mmmos.ensembles.heads.neural import Neural
 from mmmos.ensembles.model import Array, Loaded, Predicted
+from mmmos.ensembles.one_thread import one_thread
 from mmmos.ensembles.runs import Run, part
 from mmmos.ensembles.shift.anchoring import Anchoring
 from mmmos.errors import StoreError, UsageError
@@ -78,7 +78,7 @@ class Bundle:
             )
         scores = np.zeros((len(features), len(self.axes)))
         spread = np.zeros_like(scores)
-        with _one_thread():
+        with one_thread(_pools()):
             for row, domain in enumerate(domains):
                 scores[row], spread[row] = self._predict_clip(_alone(features, row), domain)
         return Predicted(scores, spread if len(self.head_shares) > 1 else None)
@@ -198,25 +198,6 @@ def _alone(features: Features, row: int) -> Features:
     """The features of one clip."""
     sets = {name: array.rows([row]) for name, array in features.sets.items()}
     return Features((features.ids[row],), (features.keys[row],), sets, features.status)
-
-
-# One at a time: what is limited here is limited for the whole process.
-_alone_in_process = threading.Lock()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread in torch and in BLAS: sums in another order are other numbers."""
-    import torch
-
-    with _alone_in_process:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with _pools().limit(limits=1):
-                yield
-        finally:
-            torch.set_num_threads(before)
 
 
 @cache
