@@ -13,6 +13,7 @@ import pytest
 from mmmos import parallel
 from mmmos.axes import axis
 from mmmos.errors import SetupError, UnknownName, UsageError
+from mmmos.parallel import mapping, places
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2])
@@ -27,8 +28,8 @@ def test_two_jobs_are_two_other_processes(jobs):
 
 
 def test_long_work_is_handed_to_other_processes(monkeypatch):
-    monkeypatch.setattr(parallel, "PATIENCE", 0.0)
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(mapping, "PATIENCE", 0.0)
+    monkeypatch.setattr(places, "cores", lambda: 2)
     assert os.getpid() not in set(parallel.map(call, [os.getpid] * 3, jobs=0))
 
 
@@ -127,7 +128,7 @@ def test_closing_ends_the_threads_ahead():
 
 
 def test_a_thread_that_hangs_is_left_behind(monkeypatch):
-    monkeypatch.setattr(parallel, "PARTING", 0.05)
+    monkeypatch.setattr(working_ahead, "PARTING", 0.05)
     go_on = threading.Event()
 
     def hang(number):
