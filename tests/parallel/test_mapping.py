@@ -13,7 +13,7 @@ import pytest
 from mmmos import parallel
 from mmmos.axes import axis
 from mmmos.errors import SetupError, UnknownName, UsageError
-from mmmos.parallel import mapping, places
+from mmmos.parallel import mapping, places, working_ahead
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2])
