@@ -19,7 +19,7 @@ PACKAGE = ROOT / "mmmos"
 
 # Each imports only from those before it.
 ORDER = (
-    *("errors", "axes", "files", "parallel", "progress", "registry", "recipe", "resampling"),
+    *("errors", "axes", "files", "progress", "parallel", "registry", "recipe", "resampling"),
     *("audio", "manifest", "statistics", "predictions", "metrics", "hub"),
     *("features", "ensembles", "submissions", "scoring"),
     *("workspace", "challenge", "demo", "doctor", "pipeline", "app", "testing", "cli", "__main__"),

@@ -64,7 +64,8 @@ def _carried_out(job: Job, stop: Event, crew: list["_Worker"]) -> Iterator[tuple
                 worker.kill()
                 deaths[number] += 1
                 if deaths[number] < LIMIT:
-                    waiting.append(number)
+                    # Soon, but not at once: if others succeed meanwhile, it is the task that is to blame.
+                    waiting.insert(2 * len(crew), number)
                     continue
             yield number, LOST if deaths[number] == LIMIT else future.result()
 
@@ -95,6 +96,14 @@ class _Worker:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, kill_workers=True)
+
+
+def close() -> None:
+    """End the workers that wait for a next call."""
+    with _lock:
+        crew = [_idle.pop() for _ in range(len(_idle))]
+    for worker in crew:
+        worker.kill()
 
 
 def _started(number: int) -> Any:

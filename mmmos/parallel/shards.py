@@ -10,12 +10,6 @@ from mmmos.errors import UsageError
 
 T = TypeVar("T")
 
-# What tells a process its number, from the first one's number on, and how many there are.
-_TOLD = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT"),
-    ("SLURM_PROCID", "", "", "SLURM_NTASKS"),
-)
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -43,7 +37,7 @@ class Shard:
 
 
 def shard_of(text: str | Shard | None, environment: Mapping[str, str] = os.environ) -> Shard:
-    """The shard that "i/N" names; "auto": as the variables of a Slurm array or step say; None: everything.
+    """The shard that "i/N" names; "auto": the place in a Slurm array, and in a step of several tasks; None: everything.
 
     Raises ``UsageError``.
     """
@@ -53,18 +47,36 @@ def shard_of(text: str | Shard | None, environment: Mapping[str, str] = os.envir
         return text
     if text == "auto":
         return _told(environment)
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if not found:
         raise UsageError(f"A shard is i/N, such as 1/8, or auto inside a Slurm job; got {text!r}.")
     return Shard(int(found[1]), int(found[2]))
 
 
 def _told(environment: Mapping[str, str]) -> Shard:
-    for number, first, step, count in _TOLD:
-        if number in environment and count in environment:
-            at = int(environment[number]) - int(environment.get(first, 0))
-            return Shard(at // int(environment.get(step, 1)) + 1, int(environment[count]))
-    raise UsageError(
-        "The shard auto is for Slurm, whose variables SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT are not set here;"
-        " write i/N, such as 1/8."
-    )
+    try:
+        place, count = _array(environment)
+        ranks = int(environment.get("SLURM_NTASKS", 1))
+        rank = int(environment["SLURM_PROCID"]) if ranks > 1 else 0
+    except (KeyError, ValueError):
+        place = count = rank = ranks = 0
+    if not count * ranks:
+        raise UsageError(
+            "The shard auto is for the tasks of a Slurm job array, which have SLURM_ARRAY_TASK_ID and its companions;"
+            " they are not set here. Write i/N, such as 1/8."
+        )
+    return Shard(place * ranks + rank + 1, count * ranks)
+
+
+def _array(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The place of this task in its Slurm array, from 0, and the number of tasks; (0, 1) in a step of several tasks."""
+    if "SLURM_ARRAY_TASK_ID" not in environment and int(environment["SLURM_NTASKS"]) > 1:
+        return 0, 1
+    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
+    task, first, last, step, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
+    if (last - first) // step + 1 != count:
+        raise UsageError(
+            f"The shard auto needs a job array without gaps; this one has {count} tasks from {first} to {last}. Write"
+            " i/N, such as 1/8."
+        )
+    return (task - first) // step, count

@@ -154,3 +154,16 @@ def test_stop_kills_every_child_process():
     parallel.stop()
     child.join(5)
     assert child.exitcode == -getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def test_a_result_in_order_waits_for_those_before_it():
+    asked = []
+
+    def results():
+        for number in (2, 0, 1, 4, 3):
+            asked.append(number)
+            yield number, number
+
+    ordered = mapping._in_order(results())
+    assert (next(ordered), asked) == (0, [2, 0])
+    assert list(ordered) == [1, 2, 3, 4]

@@ -1,0 +1,97 @@
+"""Processes of this machine: one that dies costs the task that it was at, and nothing else."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import closing
+
+import pytest
+
+from mmmos import parallel
+from mmmos.errors import SetupError, UsageError
+from mmmos.parallel import on_loky
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_worker_that_is_killed_costs_its_task(worker_tasks, tmp_path, seed):
+    tasks = [worker_tasks.Told(number, str(tmp_path), 0.02) for number in range(40)]
+    draw, killed, done = random.Random(seed), 0, set()
+    with closing(parallel.map(worker_tasks.note, tasks, jobs=2)) as results:
+        for number, process in results:
+            done.add(number)
+            if len(done) < 36 and draw.random() < 0.2:
+                os.kill(process, signal.SIGKILL)
+                killed += 1
+    counts = Counter(number for number, _ in worker_tasks.executions(tmp_path))
+    assert done == counts.keys() == set(range(40))
+    assert killed and sum(counts.values()) <= 40 + killed
+
+
+def test_a_task_that_kills_its_worker_is_named_and_the_others_are_done(worker_tasks, tmp_path):
+    tasks = [worker_tasks.Told(number, str(tmp_path), poison=number == 3) for number in range(8)]
+    found = list(parallel.map(worker_tasks.note, tasks, jobs=2, lost=lambda task: (task.label, None)))
+    assert {number for number, _ in found} == {0, 1, 2, 4, 5, 6, 7, "task called 3"}
+    assert Counter(number for number, _ in worker_tasks.executions(tmp_path)) == {
+        n: 3 if n == 3 else 1 for n in range(8)
+    }
+
+
+def test_without_a_substitute_a_lost_task_is_an_error_that_names_it(worker_tasks, tmp_path):
+    tasks = [worker_tasks.Told(number, str(tmp_path), poison=number == 3) for number in range(8)]
+    with pytest.raises(SetupError, match="task called 3 ended 3 of them"):
+        list(parallel.map(worker_tasks.note, tasks, jobs=2))
+
+
+def test_where_nothing_succeeds_the_machine_is_to_blame(worker_tasks, tmp_path):
+    tasks = [worker_tasks.Told(number, str(tmp_path), poison=True) for number in range(1000)]
+    with pytest.raises(SetupError, match="A worker process was killed, most likely because memory ran out"):
+        list(parallel.map(worker_tasks.note, tasks, jobs=2, lost=lambda task: task.label))
+    assert len(worker_tasks.executions(tmp_path)) <= 20
+
+
+def test_results_in_order_are_those_of_the_tasks_in_order(worker_tasks, tmp_path):
+    tasks = [worker_tasks.Told(number, str(tmp_path), 0.05 * (number % 3 == 0)) for number in range(9)]
+    found = list(parallel.map(worker_tasks.note, tasks, jobs=2, ordered=True))
+    assert [number for number, _ in found] == list(range(9))
+
+
+def test_a_worker_loads_its_model_once(worker_tasks):
+    found = set(parallel.map(worker_tasks.load_once, list(range(12)), jobs=2))
+    assert len(found) == 2 and {count for _, count in found} == {1}
+
+
+def test_workers_of_a_call_have_different_places(worker_tasks):
+    slots = set(parallel.map(worker_tasks.slot_of, list(range(20)), jobs=2))
+    assert {slot for slot, _ in slots} == {0, 1} and len(slots) == 2
+    assert parallel.slot() == 0
+
+
+def test_a_worker_that_dies_between_two_calls_is_replaced(worker_tasks):
+    first = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
+    for process in first:
+        os.kill(process, signal.SIGKILL)
+    time.sleep(0.2)
+    second = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
+    assert len(second) == 2 and not first & second
+
+
+def test_workers_that_cannot_start_are_a_sentence(monkeypatch):
+    on_loky.close()
+    monkeypatch.setattr(on_loky, "_begin", os._exit)
+    monkeypatch.setattr(on_loky, "_started", lambda number: started_to_die())
+    with pytest.raises(SetupError, match=r"killed, most likely because memory ran out|die as soon as they start"):
+        list(parallel.map(abs, [1, 2, 3], jobs=2))
+    on_loky.close()
+
+
+def started_to_die():
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(1, initializer=os._exit, initargs=(1,))
+
+
+def test_what_other_processes_cannot_import_is_refused():
+    with pytest.raises(UsageError, match=r"is not in a module.*Put it into a \.py file"):
+        list(parallel.map(lambda task: task, [1, 2, 3], jobs=2))
