@@ -122,11 +122,15 @@ def _reducers() -> dict[type, Any]:
 
 
 def _begin(parent: int, number: int) -> None:
-    """In the worker: take its place, and end soon after its parent, which may be killed without a word.
+    """In the worker: take its place, keep it, and end soon after its parent, which may be killed without a word.
 
+    loky would start a process anew that has grown by 300 MB since its first task, as those with other models do.
     On Windows a parent's death cannot be seen from its number; there the process ends when it has been idle for long.
     """
+    from joblib.externals.loky import process_executor
+
     inside.sit(number)
+    process_executor._USE_PSUTIL = False
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -62,6 +62,10 @@ def test_a_worker_loads_its_model_once(worker_tasks):
     assert len(found) == 2 and {count for _, count in found} == {1}
 
 
+def test_a_worker_that_grows_keeps_what_it_has_loaded(worker_tasks):
+    assert len(set(parallel.map(worker_tasks.grow, [0, 0, 350, 350, 0, 0, 0, 0], jobs=2))) == 2
+
+
 def test_workers_of_a_call_have_different_places(worker_tasks):
     slots = set(parallel.map(worker_tasks.slot_of, list(range(20)), jobs=2))
     assert {slot for slot, _ in slots} == {0, 1} and len(slots) == 2

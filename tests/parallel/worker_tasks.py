@@ -48,6 +48,16 @@ def slot_of(number):
     return parallel.slot(), os.getpid()
 
 
+_grown = []
+
+
+def grow(megabytes):
+    """Take memory for good."""
+    _grown.append(b"x" * (megabytes << 20))
+    time.sleep(1.1 if megabytes else 0)
+    return os.getpid()
+
+
 _loaded = []
 
 
