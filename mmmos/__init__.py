@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "AXES": "mmmos.axes",
     "MmmosError": "mmmos.errors",
+    "Workers": "mmmos.parallel",
     "check_submission": "mmmos.submissions.check",
     "encoder": "mmmos.features.encoders",
     "evaluate": "mmmos.metrics",
@@ -29,6 +30,7 @@ _WHERE = {
 __all__ = [
     "AXES",
     "MmmosError",
+    "Workers",
     "__version__",
     "check_submission",
     "encoder",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from mmmos.features.extract import extract
     from mmmos.manifest import locate, read_manifest
     from mmmos.metrics import evaluate
+    from mmmos.parallel import Workers
     from mmmos.pipeline import run
     from mmmos.scoring import load
     from mmmos.submissions.check import check_submission

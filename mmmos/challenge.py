@@ -103,9 +103,10 @@ class Inputs:
     clips: pd.DataFrame
 
     @property
-    def store(self) -> Path:
-        """Folder of the feature store."""
-        return self.workspace / self.challenge.features.store
+    def store(self) -> Path | str:
+        """Folder or URL of the feature store."""
+        store = self.challenge.features.store
+        return store if "://" in store else self.workspace / store
 
     @property
     def runs(self) -> Path:

@@ -78,7 +78,7 @@ def _device() -> Finding:
     from mmmos.features.encoders import find_device
 
     device = find_device("auto")
-    name = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
     return "device", "ok", f"{device} ({name})"
 
 

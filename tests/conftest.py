@@ -1,16 +1,22 @@
 """Shared fixtures: a finished tiny demo workspace, and the command line as a user has it."""
 
+import getpass
 import os
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Copies of what lies at URLs; all processes of a test run may share it.
+os.environ.setdefault("MMMOS_CACHE", str(Path(tempfile.gettempdir()) / f"mmmos-tests-{getpass.getuser()}"))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -27,6 +33,21 @@ def call(*arguments: object, cwd: Path | None = None, **options) -> subprocess.C
 def mmmos_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Calls the command line: ``mmmos_command("features", "list", cwd=…)`` gives returncode, stdout, stderr."""
     return call
+
+
+@pytest.fixture(scope="session")
+def mmmos_script(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """How a shell calls `mmmos`; where processes may be forked, without the seconds that its imports take."""
+    if sys.platform != "linux":
+        yield shlex.join([sys.executable, "-c", "from mmmos.cli import main; main()"])
+        return
+    zygote, address = str(ROOT / "tests" / "zygote.py"), str(tmp_path_factory.mktemp("zygote") / "socket")
+    command, pipe = [sys.executable, zygote, "--serve", address], subprocess.PIPE
+    environment = os.environ | runpy.run_path(zygote)["ALONE"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) as process:
+        assert process.stdin and process.stdout and process.stdout.readline() == b"ready\n"
+        yield shlex.join([sys.executable, "-I", "-S", zygote, address])
+        process.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -60,11 +60,11 @@ def title(path: Path) -> str:
 
 
 @pytest.fixture
-def shell(tmp_path, monkeypatch) -> None:
+def shell(tmp_path, monkeypatch, mmmos_script) -> None:
     """PATH with this environment's `mmmos`, and a `make` that checks its targets and runs nothing."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    python = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c 'from mmmos.cli import main; main()' \"$@\"\n"
+    python = f'#!/bin/sh\nexec {mmmos_script} "$@"\n'
     make = f'#!/bin/sh\nexec {shutil.which("make")} -n -C {shlex.quote(str(ROOT))} "$@"\n'
     for name, script in (("mmmos", python), ("make", make)):
         (tools / name).write_text(script)

@@ -14,10 +14,11 @@ import pytest
 import mmmos
 from mmmos import pipeline
 from mmmos.axes import LONG_NAMES
-from mmmos.ensembles import training
+from mmmos.challenge import read
+from mmmos.ensembles import work as heads
 from mmmos.errors import InputError, UsageError
 from mmmos.features import extract as extraction
-from mmmos.pipeline import boards
+from mmmos.pipeline import boards, shards
 
 RECIPE = """
 [[grid]]
@@ -81,7 +82,7 @@ def work(monkeypatch):
 
         monkeypatch.setattr(module, name, counted)
 
-    count(training, "fit", "trained")
+    count(heads, "fit", "trained")
     count(extraction, "encode_chunk", "encoded")
     return counts
 
@@ -244,3 +245,18 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, t
         process.wait()
     pipeline.run(path, jobs=1, intervals=20)
     assert products(tmp_path, *FILES) == products(finished.parent, *FILES)
+
+
+def test_shards_in_turn_leave_what_one_run_finishes_in_the_same_bytes(finished, copy):
+    for name in ("features", "ensembles/light", "submissions"):
+        shutil.rmtree(copy.parent / name)
+    with pytest.raises(UsageError, match=r"no melstats features yet; .* mmmos run --shard 2/2"):
+        shards.train_shard(copy, shard="2/2", jobs=1)
+    first, second, third = (shards.run_shard(copy, shard=shard, jobs=1) for shard in ("1/2", "2/2", "1/2"))
+    clips = len(read(copy).clips)
+    assert first.heads is None and first.lacking == second.clips and first.clips + second.clips == clips
+    assert second.lacking == 0 and (second.heads.trained, second.heads.there, second.heads.wanted) == (2, 2, 4)
+    assert (third.heads.trained, third.heads.there) == (2, 4)
+    assert not (copy.parent / "submissions").exists()
+    pipeline.run(copy, jobs=1, intervals=20)
+    assert products(copy.parent, *FILES) == products(finished.parent, *FILES)

@@ -22,6 +22,7 @@ REASONS = {
     "bad_segment": "the segment lies outside the audio",
     "bad_embedding": "the encoder gave NaN, infinite, absurd or zero vectors",
     "encoder_failed": "the encoder could not process the clip",
+    "worker_killed": "the process that encoded it was ended three times; --retry-rejected tries it again",
 }
 
 # What went wrong in processing: the clip has failed and is not rejected.

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mmmos import __version__, progress
 from mmmos.cli import signals
-from mmmos.errors import MmmosError
+from mmmos.errors import MmmosError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 EPILOGUE = (
-    "Options of every command: --offline no network, --quiet (-q) no progress, --debug a traceback with every error."
+    "Options of every command: --offline no network, --progress bar, lines, json or none, --quiet (-q) no progress,"
+    " --debug a traceback with every error."
 )
 
 
@@ -50,14 +51,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     typed = shlex.join(["mmmos", *arguments])
     debug = _take(arguments, "--debug")
-    quiet = _take(arguments, "--quiet") or _take(arguments, "-q")
+    try:
+        form = _progress(arguments)
+    except UsageError as error:
+        _say(str(error), "error")
+        sys.exit(error.exit_code)
     if _take(arguments, "--offline"):
         # Read by huggingface_hub when it is imported, and by worker processes.
         os.environ["HF_HUB_OFFLINE"] = "1"
     # What the hub's client says of its retries is no news: the error that they end in is a sentence.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    progress.show(not quiet)
+    if form == "json":
+        # Other libraries draw no bars, and what they warn of is logged.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        logging.captureWarnings(True)
+    _listen_to_warnings()
+    progress.show(form)
     # The helpers of multiprocessing tidy up after a process that was killed; nobody needs to be told.
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
     with signals.watched(typed, debug=debug):
@@ -72,7 +81,7 @@ def _call(arguments: list[str], debug: bool) -> int:
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         if debug:
-            traceback.print_exc()
+            _say(traceback.format_exc(), "traceback")
         return 130
     except BrokenPipeError:
         # The reader of stdout has gone; nothing more can be said to it.
@@ -80,10 +89,10 @@ def _call(arguments: list[str], debug: bool) -> int:
         return 0
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _say(traceback.format_exc(), "traceback")
         code, sentence = _explain(error)
         if not signals.arrived():
-            _say(sentence)
+            _say(sentence, "error")
         return code
 
 
@@ -104,6 +113,45 @@ def _explain(error: Exception) -> tuple[int, str]:
     )
 
 
+def _listen_to_warnings() -> None:
+    """Write the warnings of all libraries to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Warning("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Warning(logging.Formatter):
+    """A warning as a sentence, or as an object where progress is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return progress.as_line(super().format(record), record.levelname.lower())
+
+
+def _progress(arguments: list[str]) -> str:
+    """Remove the options of progress; the form that they ask for. Raises ``UsageError``."""
+    quiet = _take(arguments, "--quiet") or _take(arguments, "-q")
+    asked = _take_value(arguments, "--progress")
+    if asked is None:
+        return "none" if quiet else "bar"
+    if asked not in progress.FORMS:
+        raise UnknownName("form of progress", asked, progress.FORMS)
+    if quiet and asked != "none":
+        raise UsageError(f"--quiet shows no progress, --progress {asked} does; give one of them.")
+    return asked
+
+
+def _take_value(arguments: list[str], option: str) -> str | None:
+    """Remove an option and its value that stand before a bare ``--``; the value, "" for none, None without it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for place, argument in enumerate(arguments[:end]):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            words = arguments[place : min(place + (1 if equals else 2), end)]
+            del arguments[place : place + len(words)]
+            return value if equals else "".join(words[1:])
+    return None
+
+
 def _take(arguments: list[str], flag: str) -> bool:
     """Remove a flag that stands before a bare ``--``; whether it was there."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -113,5 +161,5 @@ def _take(arguments: list[str], flag: str) -> bool:
     return True
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text.rstrip() + "\n")
+def _say(text: str, event: str) -> None:
+    sys.stderr.write(progress.as_line(text.rstrip(), event) + "\n")

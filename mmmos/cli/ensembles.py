@@ -12,6 +12,7 @@ from mmmos.cli.hub import push_bundle
 from mmmos.cli.onnx import onnx
 from mmmos.cli.output import number_with_interval, printable, put_table, say, shown_path, with_intervals
 from mmmos.cli.shift import shift
+from mmmos.cli.workers import workers_of
 from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def train(
     *,
     challenge: Path = Path("challenge.toml"),
     jobs: int = 0,
+    backend: str = "local",
+    address: str | None = None,
+    shard: str | None = None,
+    logs: Path | None = None,
     device: str = "auto",
     exact: bool = False,
 ) -> int:
@@ -47,15 +52,29 @@ def train(
     challenge
         The challenge file that names the clips and the features.
     jobs
-        Processes; 0: one for each core when it takes long.
+        Processes that train; 0: one for each core when it takes long, on a cluster all.
+    backend
+        Where they run: local, dask or ray.
+    address
+        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
+    shard
+        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
+    logs
+        A folder for a log file of each worker.
     device
         Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
     exact
         On a GPU, train each head alone, so that its bits do not depend on the others.
     """
     from mmmos import pipeline
+    from mmmos.pipeline import shards
 
-    pool = pipeline.train_pool(challenge, recipe=recipe, jobs=jobs, device=device, exact=exact)
+    workers = workers_of(backend, address, jobs, logs)
+    if shard is not None:
+        part = shards.train_shard(challenge, shard=shard, recipe=recipe, jobs=workers, device=device, exact=exact)
+        say(str(part))
+        return 0
+    pool = pipeline.train_pool(challenge, recipe=recipe, jobs=workers, device=device, exact=exact)
     say(f"{len(pool)} heads in {shown_path(pool.folder)}/")
     return 0
 

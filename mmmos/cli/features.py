@@ -7,7 +7,8 @@ from cyclopts import App
 
 from mmmos.cli import store as store_commands
 from mmmos.cli.inputs import Input, refuse_options
-from mmmos.cli.output import printable, put_table, say, say_unusable, shown_path
+from mmmos.cli.output import printable, put_table, say, say_unusable
+from mmmos.cli.workers import workers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,12 +91,16 @@ def extract(
     recipe: str,
     /,
     *inputs: Input,
-    store: Path = Path("features"),
+    store: str = "features",
     root: list[str] | None = None,
     weights: str | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
     device: str = "auto",
     jobs: int = 0,
+    backend: str = "local",
+    address: str | None = None,
+    shard: str | None = None,
+    logs: Path | None = None,
     strict: bool = False,
     retry_rejected: bool = False,
     rehash: bool = False,
@@ -112,7 +117,7 @@ def extract(
     inputs
         Manifests, folders, globs, or - for a list on stdin.
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     root
         A=B: read paths below A as below B; repeatable.
     weights
@@ -122,7 +127,15 @@ def extract(
     device
         Where encoders run: auto, cpu, cuda, cuda:1, mps.
     jobs
-        Processes that decode and encode; 0 means this one, with a thread on each core.
+        Processes that decode and encode; 0: this one with a thread on each core, or one for each of several GPUs.
+    backend
+        Where they run: local, dask or ray.
+    address
+        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
+    shard
+        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
+    logs
+        A folder for a log file of each worker.
     strict
         Reject audio that is not what its container promises: truncated, or of another length.
     retry_rejected
@@ -135,19 +148,25 @@ def extract(
     from mmmos.features import extract as extraction
     from mmmos.features.spec import EncoderRecipe
     from mmmos.manifest import read_manifest
+    from mmmos.parallel import shard_of
 
     refuse_options(inputs, extract)
+    workers, piece = workers_of(backend, address, jobs, logs), shard_of(shard)
     encoders: extraction.Encoders = recipe
     if weights or precision:
         encoders = [EncoderRecipe(encoder=recipe, weights=weights, precision=precision)]
-    clips = read_manifest(list(inputs), root=root, labels=False)
+    everything = read_manifest(list(inputs), root=root, labels=False)
+    clips = extraction.part(everything, piece)
+    if shard:
+        say(f"shard {piece}: {len(clips):,} of {len(everything):,} clips.")
     if dry_run:
         put_table(extraction.plan(clips, encoders, store=store))
         return 0
-    options = extraction.Options(device, jobs, strict, retry_rejected, rehash)
+    options = extraction.Options(device, workers, strict, retry_rejected, rehash)
     status = extraction.complete(clips, encoders, store=store, options=options)
     names = ", ".join(table.set_name for table in extraction.resolve(encoders).tables())
-    say(f"{(status['status'] == 'done').sum()} of {len(clips)} clips are in {shown_path(store)}/ ({names}).")
+    place = store_commands.shown_store(store)
+    say(f"{(status['status'] == 'done').sum()} of {len(clips)} clips are in {place} ({names}).")
     _say_flagged(status, "mmmos features show RECIPE INPUT… lists them")
     return say_unusable(status[status["status"] != "done"])
 
@@ -167,7 +186,7 @@ def show(
     recipe: str | None = None,
     /,
     *inputs: Input,
-    store: Path = Path("features"),
+    store: str = "features",
     root: list[str] | None = None,
     rejected: bool = False,
     flagged: bool = False,
@@ -186,7 +205,7 @@ def show(
     inputs
         Manifests, folders, globs, or - for a list on stdin.
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     root
         A=B: read paths below A as below B; repeatable.
     rejected
@@ -220,7 +239,7 @@ def show(
 
 
 def _show_clips(
-    recipe: str, inputs: list[str], store: Path, root: list[str] | None, rejected: bool, flagged: bool, json: bool
+    recipe: str, inputs: list[str], store: str, root: list[str] | None, rejected: bool, flagged: bool, json: bool
 ) -> int:
     import pandas as pd
 

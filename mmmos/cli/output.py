@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmmos import progress
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """A line on stderr: what was done and what to do next."""
-    sys.stderr.write(text + "\n")
+    """A line on stderr, or an object where progress is: what was done and what to do next."""
+    sys.stderr.write(progress.as_line(text) + "\n")
 
 
 def put(text: str) -> None:

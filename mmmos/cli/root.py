@@ -2,14 +2,28 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmmos.cli.app import app
 from mmmos.cli.output import put_table, say, show_outcome, shown_path
 from mmmos.cli.score import score
+from mmmos.cli.workers import workers_of
+
+if TYPE_CHECKING:
+    from mmmos.pipeline.shards import Share
 
 
 def run(
-    challenge: Path = Path("challenge.toml"), /, *, jobs: int = 0, device: str = "auto", dry_run: bool = False
+    challenge: Path = Path("challenge.toml"),
+    /,
+    *,
+    jobs: int = 0,
+    backend: str = "local",
+    address: str | None = None,
+    shard: str | None = None,
+    logs: Path | None = None,
+    device: str = "auto",
+    dry_run: bool = False,
 ) -> int:
     """Carry out a challenge file from manifests to a checked submission, skipping what is done.
 
@@ -20,18 +34,47 @@ def run(
     challenge
         The file; its folder is the workspace.
     jobs
-        Processes that train heads; 0 means one for each core.
+        Processes that encode and train; 0: one for each core when it takes long, on a cluster all.
+    backend
+        Where they run: local, dask or ray.
+    address
+        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
+    shard
+        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
+    logs
+        A folder for a log file of each worker.
     device
-        Where encoders run: auto, cpu, cuda, cuda:1, mps.
+        Where encoders run and heads are trained: auto, cpu, cuda, cuda:1, mps.
     dry_run
         Say what would be done and what is there already.
     """
     from mmmos import pipeline
+    from mmmos.pipeline import shards
 
+    workers = workers_of(backend, address, jobs, logs)
     if dry_run:
         put_table(pipeline.plan(challenge))
         return 0
-    return show_outcome(pipeline.run(challenge, jobs=jobs, device=device))
+    if shard is not None:
+        _say_share(shards.run_shard(challenge, shard=shard, jobs=workers, device=device))
+        return 0
+    return show_outcome(pipeline.run(challenge, jobs=workers, device=device))
+
+
+def _say_share(share: "Share") -> None:
+    """How far a shard is, and what finishes the run."""
+    say(f"shard {share.shard}: its {share.clips} clips have features, or a reason why not.")
+    if share.heads is None:
+        say(
+            f"The other shards' features of {share.lacking} clips are still to come; the same command goes on with the"
+            " heads when they are done."
+        )
+        return
+    say(str(share.heads))
+    if share.heads.there < share.heads.wanted:
+        say("The other shards' heads are still to come; when they are done, mmmos run without --shard finishes.")
+    else:
+        say("Nothing is missing: mmmos run without --shard finishes.")
 
 
 def init(folder: Path = Path(), /) -> int:

@@ -13,9 +13,12 @@ from cyclopts import Parameter
 
 from mmmos.cli.inputs import Input, paths_by_name, refuse_options
 from mmmos.cli.output import say, say_unusable, shown_path
+from mmmos.cli.workers import workers_of
 
 if TYPE_CHECKING:
     from mmmos.ensembles.model import Model
+    from mmmos.parallel import Workers
+    from mmmos.scoring.distributed import Work
     from mmmos.scoring.inputs import Clip
     from mmmos.scoring.journal import Settings
     from mmmos.scoring.score import Score
@@ -33,6 +36,11 @@ def score(
     root: list[str] | None = None,
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 0,
+    backend: str = "local",
+    address: str | None = None,
+    shard: str | None = None,
+    logs: Path | None = None,
     strict: bool = False,
     overwrite: bool = False,
 ) -> int:
@@ -61,7 +69,17 @@ def score(
     device
         Where encoders run: auto, cpu, cuda, cuda:1, mps.
     threads
-        Threads that encode on a CPU; 0: one for each core.
+        Threads that encode on a CPU in each process; 0: the cores divided by the processes.
+    jobs
+        Processes that score; 0: this one, and with several GPUs one for each.
+    backend
+        Where they run: local, dask or ray.
+    address
+        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
+    shard
+        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
+    logs
+        A folder for a log file of each worker.
     strict
         Reject audio that is not what its container promises: truncated, or of another length.
     overwrite
@@ -69,7 +87,9 @@ def score(
     """
     from mmmos.errors import UsageError
     from mmmos.manifest import read_manifest
+    from mmmos.parallel import shard_of
     from mmmos.scoring import naming, resume, tables
+    from mmmos.scoring.distributed import Work
     from mmmos.scoring.inputs import read
     from mmmos.scoring.journal import Settings
     from mmmos.scoring.segments import grid
@@ -77,6 +97,7 @@ def score(
     refuse_options(inputs, score)
     if not inputs:
         raise UsageError("Name what to score: a folder, files, or a list; - for a list on standard input.")
+    workers, part = workers_of(backend, address, jobs, logs), shard_of(shard)
     form, cut = tables.format_of(format, to), grid(segments, hop)
     if cut and form == "aes":
         raise UsageError("aes has one row for each clip and none for segments; use jsonl, csv or parquet.")
@@ -84,19 +105,25 @@ def score(
         resume.check_place(to)
     elif overwrite:
         raise UsageError("--overwrite replaces the file that --to names; name it, or leave --overwrite out.")
-    clips = list(read(read_manifest(list(inputs), root=root, labels=False, repeated="number")).clips)
-    model = naming.find(bundle, weights=paths_by_name(weights))
+    listed = list(read(read_manifest(list(inputs), root=root, labels=False, repeated="number")).clips)
+    clips = part.block(listed)
+    if part.count > 1:
+        say(f"Shard {part}: {len(clips)} of {len(listed)} clips.")
+    given = paths_by_name(weights)
+    model = naming.find(bundle, weights=given)
     length, every = (cut.length, cut.hop) if cut else (None, None)
-    settings = Settings(model.name, model.digest, tuple(model.axes), form, length, every, strict)
-    run = _Run(model, settings, device, threads)
+    name = str(part) if part.count > 1 else None
+    settings = Settings(model.name, model.digest, tuple(model.axes), form, length, every, strict, name)
+    work = Work(naming.source(bundle, given, model), device, threads, length, every, strict)
+    run = _Run(model, settings, work, workers)
     return run.to_stdout(clips) if to is None else run.to_file(clips, to, overwrite)
 
 
 class _Run:
     """One call of the command: the model, and what is counted for the summary."""
 
-    def __init__(self, model: "Model", settings: "Settings", device: str, threads: int) -> None:
-        self.model, self.settings, self.device, self.threads = model, settings, device, threads
+    def __init__(self, model: "Model", settings: "Settings", work: "Work", workers: "Workers") -> None:
+        self.model, self.settings, self.work, self.workers = model, settings, work, workers
         self.reasons: Counter[str] = Counter()
         self.flags: Counter[str] = Counter()
         self.unusable: list[tuple[str, str, str]] = []
@@ -145,13 +172,20 @@ class _Run:
 
     def _scores(self, clips: "list[Clip]") -> "Generator[Score]":
         """The scores of clips; encoders are loaded for the first one."""
+        from mmmos.scoring import distributed
         from mmmos.scoring.scorer import Scorer
 
-        if clips:
-            scorer = Scorer(self.model, device=self.device, threads=self.threads)
-            settings = self.settings
+        if not clips:
+            return
+        work, crew = self.work, distributed.crew(self.workers, self.work.device)
+        if crew is None:
+            scorer = Scorer(self.model, device=work.device, threads=work.threads)
             self.begun = time.monotonic()
-            yield from scorer.stream(clips, segments=settings.segments, hop=settings.hop, strict=settings.strict)
+            yield from scorer.stream(clips, segments=work.segments, hop=work.hop, strict=work.strict)
+        else:
+            distributed.tell_licences(self.model)
+            with closing(distributed.scores(clips, work, crew)) as scores:
+                yield from scores
 
     def _count(self, row: "Row", *, new: bool) -> "Row":
         self.rows += 1

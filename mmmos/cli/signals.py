@@ -156,7 +156,7 @@ def _aside(function: Callable[[], object]) -> None:
 
 def _write(text: str) -> None:
     """To stderr, past its buffer, which the main thread may hold; arguments as the very bytes that were typed."""
-    os.write(2, os.fsencode(text + "\n"))
+    os.write(2, os.fsencode(progress.as_line(text, "signal") + "\n"))
 
 
 def _flush() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmmos.features.spec import FeatureRecipe
 
 
-def verify(*, store: Path = Path("features"), full: bool = False) -> int:
+def verify(*, store: str = "features", full: bool = False) -> int:
     """Check that a store is whole; exit code 4 when something is damaged.
 
     Example: mmmos features verify --full
@@ -21,7 +21,7 @@ def verify(*, store: Path = Path("features"), full: bool = False) -> int:
     Parameters
     ----------
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     full
         Read every byte, not only the headers, indices and lengths.
     """
@@ -31,11 +31,11 @@ def verify(*, store: Path = Path("features"), full: bool = False) -> int:
     problems = verify_store(store, full=full)
     if problems:
         raise StoreError("\n".join([*problems, "Everything else is whole."]))
-    say(f"{shown_path(store)}/ is whole{'' if full else '; --full reads every byte'}.")
+    say(f"{shown_store(store)} is whole{'' if full else '; --full reads every byte'}.")
     return 0
 
 
-def compact(*, store: Path = Path("features")) -> int:
+def compact(*, store: str = "features") -> int:
     """Make one flat file of the many shards of each feature set, without what is damaged or there twice.
 
     It may be interrupted, and extraction may go on meanwhile. Example: mmmos features compact
@@ -43,7 +43,7 @@ def compact(*, store: Path = Path("features")) -> int:
     Parameters
     ----------
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def gc(
     workspace: Path = Path(),
     /,
     *,
-    store: Path | None = None,
+    store: str | None = None,
     yes: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -92,13 +92,13 @@ def gc(
     from mmmos.errors import UsageError
     from mmmos.features.garbage import reach, waste
 
-    store = workspace / "features" if store is None else store
+    store = str(workspace / "features") if store is None else store
     reached = reach(_recipes(workspace), store)
     for name, reason in reached.untold.items():
         say(f"Feature sets called {name} are kept: what a recipe leads to cannot be told ({reason}).")
     found = waste(store, reached)
     if not found:
-        say(f"There is nothing to delete in {shown_path(store)}/.")
+        say(f"There is nothing to delete in {shown_store(store)}.")
         return 0
     rows = [{"path": shown_path(each.path), "why": each.why, "MB": each.size / 1e6} for each in found]
     put_table(pd.DataFrame(rows, dtype=object).astype({"MB": float}), decimals=1)
@@ -143,7 +143,7 @@ def export(
     /,
     *inputs: str,
     to: Path,
-    store: Path = Path("features"),
+    store: str = "features",
     root: list[str] | None = None,
 ) -> int:
     """Write the embeddings of clips to a folder that may be given away: no audio, no paths, no names of machines.
@@ -159,7 +159,7 @@ def export(
     to
         The new folder.
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     root
         A=B: read paths below A as below B; repeatable.
     """
@@ -173,7 +173,7 @@ def export(
     return say_unusable(done.left_out)
 
 
-def import_features(source: str, /, *, store: Path = Path("features")) -> int:
+def import_features(source: str, /, *, store: str = "features") -> int:
     """Add embeddings that were exported elsewhere to a store, after every number in them is verified.
 
     Example: mmmos features import shared
@@ -183,14 +183,19 @@ def import_features(source: str, /, *, store: Path = Path("features")) -> int:
     source
         What mmmos features export wrote, or hf://owner/name@revision where it was pushed to the Hugging Face hub.
     store
-        The store's folder.
+        The store: a folder, or a URL such as s3://bucket/features.
     """
     from mmmos.features.sharing.imports import import_features as add
 
     done = add(source, store)
     new = f"{done.shards} files, {done.size / 1e6:.1f} MB, are new" if done.shards else "nothing is new"
-    say(f"{done.clips} clips ({', '.join(done.sets)}) are in {shown_path(store)}/; {new}.")
+    say(f"{done.clips} clips ({', '.join(done.sets)}) are in {shown_store(store)}; {new}.")
     return 0
+
+
+def shown_store(store: str) -> str:
+    """A store as the user would type it; a folder ends in a slash."""
+    return store.rstrip("/") if "://" in store else f"{shown_path(store)}/"
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -118,7 +118,10 @@ def run_key(spec: HeadSpec, data: str) -> str:
 
 
 def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
-    """Write a run under a temporary name and rename its folder; ``seconds``: how long it was trained."""
+    """Write a run under a temporary name and rename its folder; ``seconds``: how long it was trained.
+
+    Where another process has written the same run meanwhile, that one stays.
+    """
     arrays = learned_arrays(run) | {"out_of_fold": run.out_of_fold}
     data = tensor_bytes(arrays)
     about = {
@@ -136,7 +139,11 @@ def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
             write_atomic(temporary / TIMES, pretty_json({"fit": round(seconds, 6)}))
         if not is_done(folder, run.key):
             delete_run(folder, run.key)
-            temporary.rename(folder / run.key)
+            try:
+                temporary.rename(folder / run.key)
+            except OSError:
+                if not is_done(folder, run.key):
+                    raise
             sync_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

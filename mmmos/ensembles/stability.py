@@ -15,6 +15,7 @@ from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import SelectRecipe
 from mmmos.ensembles.selectors import METRIC, Selection, quality
 from mmmos.errors import UsageError
+from mmmos.parallel import Jobs
 from mmmos.statistics import interval
 
 
@@ -65,17 +66,17 @@ class Resamples:
         return pd.DataFrame(rows, columns=names)
 
 
-def stability(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: int = 1) -> pd.DataFrame:
+def stability(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: Jobs = 1) -> pd.DataFrame:
     """How often a rule chooses each run: ``Resamples.stability`` of ``resample``."""
     return resample(pool, rule, resamples=resamples, seed=seed, jobs=jobs).stability()
 
 
-def honest(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: int = 1) -> pd.DataFrame:
+def honest(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: Jobs = 1) -> pd.DataFrame:
     """How good a rule is on clips that it did not look at: ``Resamples.honest`` of ``resample``."""
     return resample(pool, rule, resamples=resamples, seed=seed, jobs=jobs).honest()
 
 
-def resample(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: int = 1) -> Resamples:
+def resample(pool: Pool, rule: SelectRecipe, *, resamples: int = 100, seed: int = 0, jobs: Jobs = 1) -> Resamples:
     """Apply a rule to resamples of the clips of every labelled set, drawn with replacement.
 
     ``jobs``: as in ``mmmos.parallel.map``; equal seeds give equal results with any. Raises ``UsageError`` for fewer

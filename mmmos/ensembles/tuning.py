@@ -30,6 +30,7 @@ from mmmos.ensembles.training import train
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.table import Features
 from mmmos.files import write_atomic
+from mmmos.parallel import Jobs
 
 # Proposals that are made and trained at a time, whatever the number of processes; tries for each that is new.
 BATCH, TRIES = 8, 20
@@ -75,7 +76,7 @@ def tune(
     seed: int = 0,
     folder: str | Path = "ensembles",
     name: str | None = None,
-    jobs: int = 0,
+    jobs: Jobs = 0,
     device: str = "cpu",
     workspace: str | Path = ".",
 ) -> Tuned:

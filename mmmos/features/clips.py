@@ -1,16 +1,17 @@
 """From a manifest to clips with keys: where the audio is, what its content's hash is. No audio is decoded here."""
 
 import logging
+import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from mmmos import audio, progress
+from mmmos import audio, parallel, progress
 from mmmos.errors import Rejected
 from mmmos.features.store import clip_key, lists
 from mmmos.features.store.hashes import Hashes, sign
@@ -18,6 +19,8 @@ from mmmos.manifest import locate
 
 log = logging.getLogger("mmmos")
 
+# Threads that read files; a disk or a network takes no more at once.
+_READERS = 8
 # s between two savings of hashes.
 _EVERY = 30.0
 
@@ -49,9 +52,8 @@ def find(clips: pd.DataFrame, store: str | Path, *, rehash: bool = False) -> tup
     found: dict[str, Clip] = {}
     rejected: dict[str, Reason] = {}
     shared: lists.Shared | None = None
-    starts, ends = (clips[name] if name in clips else pd.Series(np.nan, clips.index) for name in ("start", "end"))
-    for clip, path, file, start, end in zip(clips.index, clips["path"], files, starts, ends, strict=True):
-        segment = [None if pd.isna(edge) else float(edge) for edge in (start, end)]
+    starts, ends = (_edges(clips, name) for name in ("start", "end"))
+    for clip, path, file, *segment in zip(clips.index, clips["path"], files, starts, ends, strict=True):
         if not isinstance(file, str):
             shared = shared or lists.known(store)
             try:
@@ -66,6 +68,13 @@ def find(clips: pd.DataFrame, store: str | Path, *, rehash: bool = False) -> tup
     if imported := sum(not clip.file for clip in found.values()):
         log.warning("%d clips have no audio here; their embeddings come from an import.", imported)
     return found, rejected
+
+
+def _edges(clips: pd.DataFrame, name: str) -> list[float | None]:
+    """A column of times in s, None where there is none."""
+    if name not in clips:
+        return [None] * len(clips)
+    return [None if math.isnan(edge) else edge for edge in clips[name].astype(float).tolist()]
 
 
 def _imported(shared: lists.Shared, clip: str, path: str, segment: list[float | None]) -> str:
@@ -90,21 +99,27 @@ def _hashed(files: Iterable[str], store: str | Path, rehash: bool) -> tuple[dict
     unknown = [file for file, content in known.items() if content is None]
     saved = time.monotonic()
     try:
-        for file in progress.track(unknown, len(unknown), "reading audio files for the first time"):
-            begun = time.time()
-            try:
-                known[file] = content = audio.content_hash(file)
-            except Rejected as error:
-                refused[file] = error.reason, error.detail
-                continue
-            if audio.stamp(file) == _stamp(states[file]):
-                memory.add(marks[file], states[file], content, begun)
-            if time.monotonic() - saved > _EVERY:
-                memory.save()
-                saved = time.monotonic()
+        with closing(parallel.ahead(_read, unknown, threads=min(parallel.cores(), _READERS))) as reading:
+            for file, result in progress.track(reading, len(unknown), "reading audio files for the first time"):
+                try:
+                    begun, content = next(result)
+                except Rejected as error:
+                    refused[file] = error.reason, error.detail
+                    continue
+                known[file] = content
+                if audio.stamp(file) == _stamp(states[file]):
+                    memory.add(marks[file], states[file], content, begun)
+                if time.monotonic() - saved > _EVERY:
+                    memory.save()
+                    saved = time.monotonic()
     finally:
         memory.save()
     return {file: (_stamp(states[file]), content) for file, content in known.items() if content}, refused
+
+
+def _read(file: str) -> Iterator[tuple[float, str]]:
+    """When the reading of a file began (s since the epoch), and its content hash."""
+    yield time.time(), audio.content_hash(file)
 
 
 def _states(files: Sequence[str]) -> tuple[dict[str, os.stat_result], dict[str, Reason]]:

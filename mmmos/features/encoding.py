@@ -5,8 +5,9 @@ and the number of threads, processes and cores; elsewhere windows of equal lengt
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,7 +79,7 @@ class Bench:
     """Encodes the windows of many clips with one encoder and hands over their rows.
 
     ``stored``: the parts of a clip that need not be encoded. With a ``pool`` of threads several batches are encoded at
-    once.
+    once. ``timed()`` is entered for the time that the encoder is busy, in any thread.
     """
 
     def __init__(
@@ -88,12 +89,14 @@ class Bench:
         device: str,
         pool: Pool | None = None,
         stored: Mapping[str, frozenset[int]] | None = None,
+        timed: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.spec = spec
         self._encoder = encoder
         self._batch = 1 if device == "cpu" else BATCH
         self._pool = pool
         self._stored = stored or {}
+        self._timed = timed
         self._layers = [encoder.spec.names().index(name) for name in spec.frames]
         self._clips: dict[str, _Clip] = defaultdict(_Clip)
         self._waiting: dict[int, list[Window]] = defaultdict(list)
@@ -188,7 +191,8 @@ class Bench:
     def _attempt(self, waves: Array) -> list[States | Exception]:
         """What the encoder gives for each of some equally long waves, or its error; a batch that fails goes singly."""
         try:
-            return list(self._states(waves))
+            with self._timed():
+                return list(self._states(waves))
         except MmmosError:
             raise
         except Exception as error:

@@ -4,26 +4,28 @@ Every clip ends as done, rejected or failed, the latter two with one reason; a k
 """
 
 import logging
-import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from mmmos import audio, parallel, progress, registry
 from mmmos.errors import UnknownName, UsageError
-from mmmos.features import pooling, spec
+from mmmos.features import devices, pooling, spec, tally
 from mmmos.features.clips import Clip, Reason, find
-from mmmos.features.encoders import find_device
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
+from mmmos.features.status import Known
 from mmmos.features.store import FeatureSet
 from mmmos.features.store.shard import DamagedShard
 from mmmos.features.table import FeatureArray, Features
-from mmmos.features.work import Lack, Task, encode_chunk, feature_spec, load_encoders
+from mmmos.features.tasks import Report, Task, absolute, for_any_folder, plan_tasks
+from mmmos.features.work import encode_chunk, feature_spec, load_encoders
+from mmmos.parallel import Jobs, Shard, Workers
 from mmmos.recipe import names, sentences
 
 log = logging.getLogger("mmmos")
@@ -32,9 +34,6 @@ CHUNK = 32
 TOGETHER = 4
 _ATTEMPTS = 3
 
-# Flags of audio that is not what its container says; ``strict`` rejects it.
-DAMAGE = ("truncated", "frames_mismatch")
-
 Encoders = str | FeatureRecipe | Iterable[str | EncoderRecipe]
 
 
@@ -42,16 +41,33 @@ Encoders = str | FeatureRecipe | Iterable[str | EncoderRecipe]
 class Options:
     """How extraction goes about it; none of these changes a number.
 
-    ``device``: where encoders run. ``jobs``: processes that encode, 0 for this one with a thread on each core.
-    ``strict``: reject audio that is not what its container says. ``retry``: try rejected clips again. ``rehash``: read
-    every file again, whatever the file system says of it.
+    ``device``: where encoders run. ``jobs``: processes that encode, here or on a cluster; 0 for this one with a thread
+    on each core, or for one process on each of several GPUs. ``strict``: reject audio that is not what its container
+    says. ``retry``: try rejected clips again. ``rehash``: read every file again, whatever the file system says of it.
     """
 
     device: str = "auto"
-    jobs: int = 0
+    jobs: Jobs = 0
     strict: bool = False
     retry: bool = False
     rehash: bool = False
+
+    def workers(self) -> Workers:
+        """Where tasks run; what 0 stands for is said."""
+        where = parallel.workers(self.jobs)
+        return replace(where, jobs=devices.processes(self.device)) if where.is_local and not where.jobs else where
+
+    def are_here(self) -> bool:
+        """Whether tasks run in this process."""
+        where = self.workers()
+        return where.is_local and where.jobs == 1
+
+    def threads(self) -> int:
+        """Threads of each task; 0: as its worker decides."""
+        where = parallel.workers(self.jobs)
+        if where.is_local and where.jobs:
+            return 1
+        return parallel.cores() if self.are_here() else 0
 
 
 def extract(
@@ -60,7 +76,8 @@ def extract(
     *,
     store: str | Path = "features",
     device: str = "auto",
-    jobs: int = 0,
+    jobs: Jobs = 0,
+    shard: str | Shard | None = None,
     strict: bool = False,
     retry: bool = False,
     rehash: bool = False,
@@ -69,9 +86,10 @@ def extract(
     """Embeddings of all clips under all encoders, computed once and read from the store after that.
 
     ``clips``: a manifest. ``encoders``: a feature recipe (name, path or object), an encoder's name, or a list of them.
-    The other options are those of ``Options``. Clips that cannot be used are in ``status``.
+    ``shard``: only these clips, as ``part`` picks them. The other options are those of ``Options``. Clips that cannot
+    be used are in ``status``.
     """
-    options = Options(device, jobs, strict, retry, rehash)
+    options, clips = Options(device, jobs, strict, retry, rehash), part(clips, shard)
     found, status, arrays = _settle(clips, resolve(encoders, workspace), store, options, load=True)
     usable = status.index[status["status"] == "done"]
     keys = [found[clip].key for clip in usable]
@@ -88,13 +106,22 @@ def complete(
     *,
     store: str | Path = "features",
     options: Options = Options(),
+    shard: str | Shard | None = None,
     workspace: str | Path = ".",
 ) -> pd.DataFrame:
-    """Compute what the store lacks of clips, and read nothing of what it has.
+    """Compute what the store lacks of clips, or of a shard of them, and read nothing of what it has.
 
     Returns their status, indexed by id: columns status ("done", "rejected" or "failed"), reason, detail, flags.
     """
-    return _settle(clips, resolve(encoders, workspace), store, options, load=False)[1]
+    return _settle(part(clips, shard), resolve(encoders, workspace), store, options, load=False)[1]
+
+
+def part(clips: pd.DataFrame, shard: str | Shard | None) -> pd.DataFrame:
+    """The clips of a shard ("i/N", "auto", None for all): each N-th audio file with all of its segments.
+
+    Raises ``UsageError``.
+    """
+    return clips[clips["path"].isin(parallel.shard_of(shard).every(list(dict.fromkeys(clips["path"]))))]
 
 
 def plan(
@@ -117,10 +144,10 @@ def status(
     found, refused = find(clips, store)
     sets = [open_set(table, store) for table in resolve(encoders, workspace).tables()]
     keys = [clip.key for clip in found.values()]
-    known = _Known({key: reason for each in sets for key, reason in each.rejections(keys).items()})
+    known = Known({key: reason for each in sets for key, reason in each.rejections(keys).items()})
     absent = {key for each in sets for key in each.missing(keys)} - set(known.reasons)
-    _listen(known, sets, [key for key in dict.fromkeys(keys) if key not in absent and key not in known.reasons])
-    table = _status(clips, found, refused, known, strict=False)
+    known.listen(sets, [key for key in dict.fromkeys(keys) if key not in absent and key not in known.reasons])
+    table = known.table(clips, found, refused)
     table.loc[[clip in found and found[clip].key in absent for clip in table.index], "status"] = "absent"
     return table
 
@@ -147,15 +174,6 @@ def open_set(table: EncoderRecipe, store: str | Path, device: str = "cpu") -> Fe
     return FeatureSet(store, feature_spec(table, load_encoders([table], device)[0]))
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What is known of clips, by key: reason and detail of those that are not done, flags, containers of the others."""
-
-    reasons: dict[str, Reason] = field(default_factory=dict)
-    flags: dict[str, set[str]] = field(default_factory=dict)
-    containers: dict[str, float] = field(default_factory=dict)
-
-
 Loaded = dict[str, tuple[list[str], FeatureArray]]
 
 
@@ -167,15 +185,16 @@ def _settle(
     Returns the clips with a readable file by id, the status of all, and, if they are to be loaded, for each feature set
     the keys and embeddings of the clips that are done in it.
     """
-    device = find_device(options.device)
+    # A GPU is left to the workers; what an encoder is does not depend on the device.
+    device = devices.find_device(options.device) if parallel.workers(options.jobs).is_local else "cpu"
     found, refused = find(clips, store, rehash=options.rehash)
     wanted = {clip.key: clip for clip in found.values()}
-    known = _Known()
+    known = Known()
     arrays: Loaded = {}
     for tables in _groups(recipe.tables()):
-        loaded = load_encoders(tables, device)
+        loaded = load_encoders(tables, device if options.are_here() else "cpu")
         sets = [FeatureSet(store, feature_spec(table, each)) for table, each in zip(tables, loaded, strict=True)]
-        settled = _complete(sets, tables, wanted, device, options.jobs, options.retry)
+        settled = _complete(sets, tables, wanted, store, options)
         for attempt in range(_ATTEMPTS if load else 0):
             try:
                 for each in sets:
@@ -186,10 +205,10 @@ def _settle(
                 if attempt == _ATTEMPTS - 1:
                     raise
                 log.warning("%s What is lost is computed again.", error)
-                settled |= _complete(sets, tables, wanted, device, options.jobs, False)
+                settled |= _complete(sets, tables, wanted, store, replace(options, retry=False))
         known.reasons.update(settled)
-        _listen(known, sets, [key for key in wanted if key not in settled])
-    return found, _status(clips, found, refused, known, options.strict), arrays
+        known.listen(sets, [key for key in wanted if key not in settled])
+    return found, known.table(clips, found, refused, strict=options.strict), arrays
 
 
 def _groups(tables: list[EncoderRecipe]) -> list[list[EncoderRecipe]]:
@@ -201,12 +220,11 @@ def _complete(
     sets: Sequence[FeatureSet],
     tables: list[EncoderRecipe],
     wanted: Mapping[str, Clip],
-    device: str,
-    jobs: int,
-    retry: bool,
+    store: str | Path,
+    options: Options,
 ) -> dict[str, Reason]:
     """Compute what the feature sets lack. Returns (reason, detail) of the clips that are not done, by key."""
-    missing = [frozenset(each.missing(wanted, retry=retry)) for each in sets]
+    missing = [frozenset(each.missing(wanted, retry=options.retry)) for each in sets]
     lacking = [clip for key, clip in wanted.items() if any(key in keys for keys in missing)]
     todo = [clip for clip in lacking if clip.file]
     label = ", ".join(each.spec.name for each in sets)
@@ -215,37 +233,53 @@ def _complete(
     if todo:
         for each in sets:
             each.prepare()
-    chunks = [tuple(todo[first : first + CHUNK]) for first in range(0, len(todo), CHUNK)]
-    tasks = [
-        Task(
-            tables=tuple(tables),
-            lacking=tuple(_lack(each, chunk, keys) for each, keys in zip(sets, missing, strict=True)),
-            clips=chunk,
-            store=str(sets[0].store),
-            device=device,
-            threads=1 if jobs else parallel.cores(),
-            progress=progress.is_shown(),
-        )
-        for chunk in chunks
-    ]
-    stored = len(wanted) - len(todo)
-    progress.saved(f"{stored} of {len(wanted)} clips are stored under {label}.")
-    done = parallel.map(encode_chunk, tasks, jobs=jobs or 1)
-    with closing(progress.track(done, len(tasks), f"{label}: {CHUNK} clips each")) as results:
-        for some in results:
-            unsettled |= some
-            stored = min(stored + CHUNK, len(wanted))
-            progress.saved(f"{stored} of {len(wanted)} clips are stored under {label}.")
-    progress.saved("")
-    for each in sets:
-        each.refresh()
+        told = tables if options.are_here() else list(map(for_any_folder, tables))
+        planned = plan_tasks(sets, told, todo, missing, CHUNK, absolute(store), options.device, options.threads())
+        unsettled |= _carry_out(planned, sets, len(wanted) - len(todo), options)
+        for each in sets:
+            each.refresh()
     keys = list(wanted)
     return {key: reason for each in sets for key, reason in each.rejections(keys).items()} | unsettled
 
 
-def _lack(each: FeatureSet, chunk: Sequence[Clip], missing: frozenset[str]) -> Lack:
-    keys = [clip.key for clip in chunk if clip.key in missing]
-    return Lack(each.spec.fingerprint, frozenset(keys), each.index.begun(keys))
+def _carry_out(tasks: list[Task], sets: Sequence[FeatureSet], stored: int, options: Options) -> dict[str, Reason]:
+    """Have tasks carried out; what ends its processes again and again is taken apart to find the clip that does it.
+
+    ``stored``: clips that are there already. Returns (reason, detail) of the clips to be tried again, by key.
+    """
+    begun, total = time.monotonic(), tally.Tally()
+    wanted, what = stored + sum(len(task.clips) for task in tasks), f"{CHUNK} clips each"
+    label = ", ".join(each.spec.name for each in sets)
+    unsettled: dict[str, Reason] = {}
+    while tasks:
+        apart: list[Task] = []
+        lost = partial(_lost, sets, apart)
+        reports = parallel.map(encode_chunk, tasks, jobs=options.workers(), device=options.device, lost=lost)
+        progress.saved(f"{stored} of {wanted} clips are stored under {label}.")
+        with closing(progress.track(reports, len(tasks), f"{label}: {what}")) as tracked:
+            for report in tracked:
+                unsettled |= report.unsettled
+                total += report.tally
+                stored = min(stored + report.tally.clips, wanted)
+                progress.saved(f"{stored} of {wanted} clips are stored under {label}.")
+        tasks, what = apart, "one clip each"
+    progress.saved("")
+    tally.tell(total, label, time.monotonic() - begun)
+    return unsettled
+
+
+def _lost(sets: Sequence[FeatureSet], apart: list[Task], task: Task) -> Report:
+    """What stands for a task that ended its processes: ``apart`` takes its parts; the only clip of one is rejected."""
+    parts = task.apart()
+    if len(parts) > 1:
+        log.warning("%s ended three processes; each clip is now tried by itself.", task.label)
+        apart += parts
+        return Report()
+    (clip,), (lack,) = task.clips, task.lacking
+    for each in sets:
+        if each.spec.fingerprint == lack.fingerprint:
+            each.write([], {clip.key: ("worker_killed", audio.REASONS["worker_killed"], Path(clip.file).name)})
+    return Report(tally=tally.Tally(clips=1))
 
 
 def _array(each: FeatureSet, keys: Sequence[str]) -> FeatureArray:
@@ -255,33 +289,3 @@ def _array(each: FeatureSet, keys: Sequence[str]) -> FeatureArray:
     return FeatureArray(
         each.spec.name, each.spec.fingerprint, facts.names(), raw, each, each.spec.frames, float(facts.hop)
     )
-
-
-def _listen(known: _Known, sets: Sequence[FeatureSet], keys: Sequence[str]) -> None:
-    """Add what was measured of clips that are done in all sets; what an encoder needs decides some flags."""
-    for each in sets:
-        facts, measures = each.spec.encoder, each.measures(keys)
-        for flag, clips in audio.flags(measures, rate=facts.rate, minimum=facts.minimum).items():
-            for row in np.flatnonzero(clips).tolist():
-                known.flags.setdefault(keys[row], set()).add(flag)
-        column = measures[:, audio.MEASURES.index("container")].tolist()
-        known.containers.update((key, container) for key, container in zip(keys, column, strict=True))
-
-
-def _status(
-    clips: pd.DataFrame, found: Mapping[str, Clip], refused: Mapping[str, Reason], known: _Known, strict: bool
-) -> pd.DataFrame:
-    """Status of each clip; ``refused``: (reason, detail) by id of those whose file could not be read."""
-    rows = []
-    for clip in clips.index:
-        place = found.get(clip)
-        key = place.key if place else ""
-        flags = set(known.flags.get(key, ()))
-        if place and place.file and audio.extension_mismatch(place.file, known.containers.get(key, math.nan)):
-            flags.add("extension_mismatch")
-        reason = refused.get(clip) or known.reasons.get(key)
-        if strict and not reason:
-            reason = next(((flag, audio.FLAGS[flag]) for flag in DAMAGE if flag in flags), None)
-        state = "done" if not reason else "failed" if reason[0] in audio.FAILED else "rejected"
-        rows.append((state, *(reason or ("", "")), ", ".join(flag for flag in audio.FLAGS if flag in flags)))
-    return pd.DataFrame(rows, clips.index, ["status", "reason", "detail", "flags"], dtype=object)

@@ -10,7 +10,9 @@ from mmmos.errors import SetupError, first_line
 from mmmos.features import weights
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import folder_of, hashes, lists
-from mmmos.features.store.upkeep import DAMAGED, SPEC, folders
+from mmmos.features.store.location import local
+from mmmos.features.store.shard import SPEC
+from mmmos.features.store.upkeep import DAMAGED, folders
 from mmmos.features.work import feature_spec, load_encoders
 from mmmos.files import leftovers
 
@@ -44,7 +46,7 @@ def reach(recipes: Iterable[FeatureRecipe], store: str | Path) -> Reach:
 
     An encoder that is not on this machine or cannot be loaded leaves its feature sets untold.
     """
-    names = {_name(folder) for folder in folders(store)}
+    names = {_name(folder) for folder in _folders(store)}
     tables = {table.model_dump_json(): table for recipe in recipes for table in recipe.tables()}
     asked = [table for table in tables.values() if table.set_name in names]
     found, untold = set(), {}
@@ -69,10 +71,11 @@ def _folder(table: EncoderRecipe, store: str | Path) -> str:
 
 def waste(store: str | Path, reached: Reach) -> list[Waste]:
     """Everything in a store that can go."""
+    sets = _folders(store)
     found = [_waste(path, "left by a killed process") for path in leftovers(store)]
     for name in (hashes.FOLDER, lists.FOLDER):
         found += [_waste(path, "left by a killed process") for path in leftovers(Path(store) / name)]
-    for folder in folders(store):
+    for folder in sets:
         if folder.name not in reached.folders and _name(folder) not in reached.untold:
             # A folder without a spec is nobody's feature set.
             if (folder / SPEC).is_file():
@@ -81,6 +84,11 @@ def waste(store: str | Path, reached: Reach) -> list[Waste]:
         found += [_waste(path, "set aside as damaged") for path in sorted(folder.glob(f"*{DAMAGED}"))]
         found += [_waste(path, "left by a killed process") for path in leftovers(folder)]
     return found
+
+
+def _folders(store: str | Path) -> list[Path]:
+    """The folders of feature sets. Raises ``UsageError`` for a store at a URL."""
+    return [folder for folder in folders(local(store, "tidied up")) if isinstance(folder, Path)]
 
 
 def _waste(path: Path, why: str) -> Waste:

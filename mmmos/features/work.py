@@ -1,6 +1,6 @@
 """One task of extraction: decode some clips once, encode them with every encoder that lacks them, store the rows.
 
-It runs in any process: it is told by a small record, writes its shards itself and returns only what was not stored.
+It runs in any process of any machine: it writes its shards itself and returns a small record.
 Files are decoded in a process of their own, resampled in threads ahead of the encoders; a file of any length passes
 through in blocks, and a long one is stored part by part.
 """
@@ -8,11 +8,10 @@ through in blocks, and a long one is stored part by part.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,13 @@ from numpy.typing import NDArray
 from mmmos import audio, parallel, progress
 from mmmos.audio import isolated
 from mmmos.errors import MmmosError, Rejected, StoreError, UnknownName, UsageError
-from mmmos.features import decoding, encoding, spec, store, weights
+from mmmos.features import decoding, devices, encoding, spec, store, weights
 from mmmos.features.clips import Clip, Reason
 from mmmos.features.encoders import Encoder, encoder
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store.shard import ClipRows
+from mmmos.features.tally import Stopwatch
+from mmmos.features.tasks import Report, Task
 from mmmos.features.threads import Pool, threads
 
 # Bytes of rows, and s since the last time, after which rows are stored without waiting for the task's end.
@@ -35,41 +36,16 @@ SHARD_SECONDS = 30.0
 LONG_FILE = 20_000_000
 
 
-@dataclass(frozen=True)
-class Lack:
-    """What a feature set lacks of a task: its fingerprint, the keys, and which parts of begun clips it has."""
-
-    fingerprint: str
-    keys: frozenset[str]
-    begun: Mapping[str, frozenset[int]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Clips, and for each encoder its table and what its feature set lacks.
-
-    ``threads`` encode on a CPU; elsewhere they decode.
-    """
-
-    tables: tuple[EncoderRecipe, ...]
-    lacking: tuple[Lack, ...]
-    clips: tuple[Clip, ...]
-    store: str
-    device: str
-    threads: int = 1
-    progress: bool = False
-
-
-def encode_chunk(task: Task) -> dict[str, Reason]:
-    """Carry out a task. Returns (reason, detail) of the clips to be tried again, by key."""
-    if parent_process() is not None:
-        progress.show(task.progress, lines=True)
-    heard = {clip.key: _Heard() for clip in task.clips}
-    with threads(task.device, task.threads) as pool:
-        loaded = load_encoders(task.tables, task.device)
-        desks = [_Desk(task, number, each, pool) for number, each in enumerate(loaded)]
-        pieces = partial(_pieces, desks, heard)
-        with closing(parallel.ahead(pieces, task.clips, threads=1 if pool else task.threads)) as decoded:
+def encode_chunk(task: Task) -> Report:
+    """Carry out a task."""
+    watch, heard = Stopwatch(), {clip.key: _Heard() for clip in task.clips}
+    device = devices.find_device(task.device)
+    count = task.threads or (1 if device == "cpu" else devices.decoders())
+    with threads(device, count) as pool:
+        loaded = load_encoders(task.tables, device)
+        desks = [_Desk(task, number, each, device, pool, watch) for number, each in enumerate(loaded)]
+        pieces = partial(_pieces, desks, heard, watch)
+        with closing(parallel.ahead(pieces, task.clips, threads=1 if pool else count)) as decoded:
             try:
                 _encode(decoded, desks, heard)
             except BaseException:
@@ -78,7 +54,9 @@ def encode_chunk(task: Task) -> dict[str, Reason]:
                     for desk in desks:
                         desk.store()
                 raise
-    return {key: reason for desk in desks for key, reason in desk.unsettled.items()}
+    unsettled = {key: reason for desk in desks for key, reason in desk.unsettled.items()}
+    seconds = sum(each.length for each in heard.values())
+    return Report(unsettled, watch.tally(len(task.clips), seconds, sum(desk.written for desk in desks)))
 
 
 def _encode(decoded: "Decoded", desks: Sequence["_Desk"], heard: Mapping[str, "_Heard"]) -> None:
@@ -103,18 +81,25 @@ def _encode(decoded: "Decoded", desks: Sequence["_Desk"], heard: Mapping[str, "_
 
 
 class _Desk:
-    """One encoder's part of a task: what it lacks, encodes and stores; ``unsettled`` is what is not stored, and why."""
+    """One encoder's part of a task: what it lacks, encodes and stores.
 
-    def __init__(self, task: Task, number: int, loaded: Encoder, pool: Pool | None) -> None:
+    ``unsettled`` is what is not stored, and why; ``written`` the bytes of the rows that are.
+    """
+
+    def __init__(
+        self, task: Task, number: int, loaded: Encoder, device: str, pool: Pool | None, watch: Stopwatch
+    ) -> None:
         self.spec = feature_spec(task.tables[number], loaded)
         self.lacking = task.lacking[number]
         if self.spec.fingerprint != self.lacking.fingerprint:
             name = task.tables[number].encoder
             raise StoreError(f"The weights of {name!r} changed while they were in use. Start again.")
-        self.bench = encoding.Bench(self.spec, loaded, task.device, pool, self.lacking.begun)
+        timed = partial(watch.at, "encode")
+        self.bench = encoding.Bench(self.spec, loaded, device, pool, self.lacking.begun, timed)
         self.unsettled: dict[str, Reason] = {}
+        self.written = 0
         self._names = {clip.key: Path(clip.file).name for clip in task.clips}
-        self._store = task.store
+        self._store, self._watch = task.store, watch
         self._done: list[ClipRows] = []
         self._rejected: dict[str, Reason] = {}
         self._stored = time.monotonic()
@@ -137,7 +122,9 @@ class _Desk:
     def store(self) -> None:
         """Store what is collected."""
         rejected = {key: (*reason, self._names[key]) for key, reason in self._rejected.items()}
-        store.write(self._store, self.spec, self._done, rejected)
+        with self._watch.at("write"):
+            store.write(self._store, self.spec, self._done, rejected)
+        self.written += sum(rows.nbytes for rows in self._done)
         self._done, self._rejected, self._stored = [], {}, time.monotonic()
 
     def _refuse(self, key: str, reason: Reason) -> None:
@@ -151,18 +138,24 @@ class _Heard:
     seconds: float = math.nan
     measures: NDArray[np.float64] | None = None
 
+    @property
+    def length(self) -> float:
+        """What was decoded to its end, in s."""
+        return 0.0 if self.measures is None else float(self.measures[audio.MEASURES.index("seconds")])
+
 
 Piece = tuple[_Desk, int, audio.Samples]
 Decoded = Iterator[tuple[Clip, Iterator[Piece]]]
 
 
-def _pieces(desks: Sequence[_Desk], heard: Mapping[str, _Heard], clip: Clip) -> Iterator[Piece]:
+def _pieces(desks: Sequence[_Desk], heard: Mapping[str, _Heard], watch: Stopwatch, clip: Clip) -> Iterator[Piece]:
     """The windows of a clip for every desk that lacks it: desk, first sample and samples at its encoder's rate.
 
     A file written to since its content was hashed is refused, sound or not.
     """
     try:
-        yield from _decoded([desk for desk in desks if clip.key in desk.lacking.keys], heard[clip.key], clip)
+        involved = [desk for desk in desks if clip.key in desk.lacking.keys]
+        yield from watch.each("resample", _decoded(involved, heard[clip.key], watch, clip))
     except Rejected as error:
         if error.reason in audio.TRANSIENT or audio.stamp(clip.file) == clip.stamp:
             raise
@@ -170,12 +163,15 @@ def _pieces(desks: Sequence[_Desk], heard: Mapping[str, _Heard], clip: Clip) -> 
         raise Rejected("changed", f"{clip.file} was written to while it was being read; it is tried again next time")
 
 
-def _decoded(desks: Sequence[_Desk], heard: _Heard, clip: Clip) -> Iterator[Piece]:
+def _decoded(desks: Sequence[_Desk], heard: _Heard, watch: Stopwatch, clip: Clip) -> Iterator[Piece]:
     """One pass over the file for every desk."""
     specs = [desk.spec for desk in desks]
-    with isolated.stream(clip.file, clip.start, clip.end) as file:
+    with ExitStack() as opened:
+        with watch.at("decode"):
+            file = opened.enter_context(isolated.stream(clip.file, clip.start, clip.end))
         heard.seconds = file.seconds
-        for number, start, wave in decoding.windows(file.blocks, file.rate, specs, list(map(encoding.cutter, specs))):
+        blocks = watch.each("decode", file.blocks)
+        for number, start, wave in decoding.windows(blocks, file.rate, specs, list(map(encoding.cutter, specs))):
             yield desks[number], start, wave
         heard.measures = file.measures()
 

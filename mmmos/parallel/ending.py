@@ -1,4 +1,4 @@
-"""The end of all child processes at once, when a signal ends the command."""
+"""Child processes and signals: none reaches them but by their parent, and all end at once when one ends that."""
 
 import os
 import signal
@@ -19,3 +19,15 @@ def stop() -> None:
         for process in active_children():
             with suppress(OSError):
                 os.kill(process.pid or 0, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def block_the_terminal() -> None:
+    """Block what a terminal sends to all processes in this thread and those it starts: their parent deals with it."""
+    if os.name == "posix":
+        from multiprocessing.resource_tracker import ensure_running
+
+        signals = {signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        # It leaves SIGINT unblocked when it starts its helper.
+        ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # s of work after which starting processes (about 3 s each) pays.
 PATIENCE = 5.0
+# Tasks that end their processes, and no other one succeeds: it is not them, it is the machine.
+HOPELESS = 8
 # s that an engine may take to end its processes.
 PARTING = 5.0
 
@@ -39,7 +41,7 @@ def map(
     ``jobs``: ``Workers``, or processes of this machine: 1 runs in this process, 0 begins in this process and, where
     that takes long, hands the rest to one process for each available core. ``device``: what tasks compute on, for
     clusters that deal out GPUs. ``lost``: what stands for a task that ended ``LIMIT`` processes; without it, and where
-    the first two tasks to come to an end are such, ``SetupError`` is raised.
+    the first ``HOPELESS`` tasks to come to an end are such, ``SetupError`` is raised.
 
     A task is small and picklable; the function is importable from a module, writes what it makes durably and returns a
     small record: it may be called again with the same task when its process was killed. Close the generator when you
@@ -59,21 +61,24 @@ def _numbered(
 ) -> Generator[tuple[int, Any]]:
     """The number of each task and its result."""
     begun, number = time.monotonic(), 0
-    here = where.is_local and where.jobs == 0
-    while here and number < len(tasks) and (time.monotonic() - begun < PATIENCE or places.cores() == 1):
-        yield number, function(tasks[number])
-        number += 1
-    left = len(tasks) - number
-    if where.is_local:
-        where = replace(where, jobs=min(where.jobs or places.cores(), left))
-        if where.jobs <= 1:
-            yield from ((each, function(tasks[each])) for each in range(number, len(tasks)))
-            return
-    if left:
+    with inside.here(where.logs) as perform:
+        while number < len(tasks) and _stays(where, len(tasks) - number, time.monotonic() - begun):
+            yield number, perform(function, number, tasks[number])
+            number += 1
+    if number < len(tasks):
         check_importable(function)
+        if where.is_local:
+            where = replace(where, jobs=where.jobs or places.cores())
         job = Job(function, tasks[number:], where, inside.context(where.logs), device)
         for place, result in _elsewhere(_engine(where.backend), job):
             yield number + place, result
+
+
+def _stays(where: Workers, left: int, spent: float) -> bool:
+    """Whether this process carries out the next task, of so many that are left, after so many s."""
+    if not where.is_local or where.jobs > 1:
+        return False
+    return where.jobs == 1 or left == 1 or spent < PATIENCE or places.cores() == 1
 
 
 def _engine(backend: str) -> Engine:
@@ -113,7 +118,7 @@ def _checked(
         if result is LOST:
             gone += 1
             label = inside.label_of(tasks[number]) or f"task {number + 1} of {len(tasks)}"
-            if lost is None or (gone > 1 and gone == ended):
+            if lost is None or gone == ended == HOPELESS:
                 raise SetupError(
                     f"A worker process was killed, most likely because memory ran out: {label} ended {LIMIT} of them."
                     " What is finished is saved; the same command goes on from there, and with a smaller --jobs it"

@@ -5,7 +5,6 @@ up to ``LIMIT`` times. Workers stay for the next call; those that have nothing t
 """
 
 import os
-import signal
 import threading
 import time
 from collections import Counter, deque
@@ -19,7 +18,7 @@ from typing import Any
 from mmmos.errors import SetupError
 from mmmos.parallel import inside
 from mmmos.parallel.arrays import SharedArrays
-from mmmos.parallel.ending import ending
+from mmmos.parallel.ending import block_the_terminal, ending
 from mmmos.parallel.job import LIMIT, LOST, Job
 
 # s without work after which a worker ends.
@@ -35,7 +34,7 @@ _calls = 0
 
 def carry_out(job: Job, stop: Event) -> Iterator[tuple[int, Any]]:
     """As ``job.Engine`` says, in as many processes as ``job.workers`` asks for."""
-    _block_the_terminal()
+    block_the_terminal()
     crew = _taken(min(job.workers.jobs, len(job.tasks)))
     try:
         yield from _carried_out(job, stop, crew)
@@ -161,15 +160,3 @@ def _given_back(crew: list[_Worker]) -> None:
         _idle[:0] = crew
         if not _calls:
             _arrays.clear()
-
-
-def _block_the_terminal() -> None:
-    """Block what a terminal sends to all processes in this thread and those it starts: their parent deals with it."""
-    if os.name == "posix":
-        from multiprocessing.resource_tracker import ensure_running
-
-        signals = {signal.SIGINT, signal.SIGHUP}
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        # It leaves SIGINT unblocked when it starts its helper.
-        ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)

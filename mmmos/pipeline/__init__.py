@@ -19,13 +19,15 @@ from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble, select, select_recipe
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.selectors import METRIC
-from mmmos.ensembles.training import keyed_specs, train, trained
+from mmmos.ensembles.training import train, trained
 from mmmos.ensembles.tuning import Tuned
+from mmmos.ensembles.wanted import keyed_specs
 from mmmos.errors import UsageError
 from mmmos.features import extract as extraction
 from mmmos.features.clips import find
 from mmmos.features.extract import extract
 from mmmos.features.table import Features
+from mmmos.parallel import Jobs
 from mmmos.pipeline.answer import clear, is_current, is_of, provenance, submit, unusable
 from mmmos.pipeline.boards import ENSEMBLE, boards_of, write_files
 from mmmos.submissions.write import PROVENANCE
@@ -65,12 +67,12 @@ class Outcome:
         return {label: path for label, path in named.items() if path is not None and path.is_file()}
 
 
-def run(path: str | Path = "challenge.toml", *, jobs: int = 0, device: str = "auto", intervals: int = 1000) -> Outcome:
+def run(path: str | Path = "challenge.toml", *, jobs: Jobs = 0, device: str = "auto", intervals: int = 1000) -> Outcome:
     """Carry out a challenge file; the folder it lies in is the workspace.
 
-    ``jobs``: processes that encode and train (0: one for each core when it takes long). ``intervals``: bootstrap
-    resamples of the leaderboards. Raises ``InputError`` when clips of the evaluation set are unusable and ``missing``
-    is "error"; features and heads are done by then.
+    ``jobs``: processes that encode and train (0: one for each core when it takes long), or ``parallel.Workers`` of a
+    cluster. ``intervals``: bootstrap resamples of the leaderboards. Raises ``InputError`` when clips of the evaluation
+    set are unusable and ``missing`` is "error"; features and heads are done by then.
     """
     inputs = challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
@@ -105,7 +107,7 @@ def report(path: str | Path = "challenge.toml", *, intervals: int = 1000) -> Out
 
 
 def train_pool(
-    path: str | Path, *, recipe: str | None = None, jobs: int = 0, device: str = "auto", exact: bool = False
+    path: str | Path, *, recipe: str | None = None, jobs: Jobs = 0, device: str = "auto", exact: bool = False
 ) -> Pool:
     """The heads of a challenge, under its own ensemble recipe or another one, trained where they are not yet.
 
@@ -123,7 +125,7 @@ def tune(
     metric: str = METRIC,
     keep: int = 10,
     seed: int = 0,
-    jobs: int = 0,
+    jobs: Jobs = 0,
     device: str = "auto",
 ) -> Tuned:
     """Try heads of a challenge's ensemble recipe, or of another one, and write the best as a recipe; see ``tuning``."""
@@ -208,7 +210,7 @@ def _progress(inputs: Inputs) -> tuple[int, int, bool]:
     return len(keys), done, is_current(inputs, provenance(inputs, features, ensemble))
 
 
-def _pool(inputs: Inputs, jobs: int, device: str, exact: bool = False) -> tuple[Features, Pool]:
+def _pool(inputs: Inputs, jobs: Jobs, device: str, exact: bool = False) -> tuple[Features, Pool]:
     """The first stages: features of all clips, and the trained heads."""
     features = extract(inputs.clips, inputs.features, store=inputs.store, device=device, jobs=jobs)
     pool = train(
@@ -226,13 +228,17 @@ def _pool(inputs: Inputs, jobs: int, device: str, exact: bool = False) -> tuple[
 
 def finished(inputs: Inputs) -> tuple[Features, Pool]:
     """Features and heads that are there. Raises ``UsageError`` where something is missing."""
+    features = stored_features(inputs, "type mmmos run, or mmmos ensembles train")
+    return features, _trained(inputs, features)
+
+
+def stored_features(inputs: Inputs, advice: str) -> Features:
+    """Features of all clips. Raises ``UsageError`` with the advice where they are still to be computed."""
     stored = extraction.plan(inputs.clips, inputs.features, store=inputs.store)
     for name, clips, there in stored.itertuples(index=False, name=None):
         if there < clips:
-            missing = f"{clips - there} of {clips} clips have no {name} features yet"
-            raise UsageError(f"{missing}; type mmmos run, or mmmos ensembles train.")
-    features = extract(inputs.clips, inputs.features, store=inputs.store)
-    return features, _trained(inputs, features)
+            raise UsageError(f"{clips - there} of {clips} clips have no {name} features yet; {advice}.")
+    return extract(inputs.clips, inputs.features, store=inputs.store)
 
 
 def _trained(inputs: Inputs, features: Features) -> Pool:

@@ -15,6 +15,7 @@ from mmmos.ensembles.ensemble import select_recipe
 from mmmos.ensembles.pool import Pool
 from mmmos.errors import UnknownName, UsageError
 from mmmos.files import write_atomic
+from mmmos.parallel import Jobs
 from mmmos.submissions.pages import format_number, markdown_text
 
 # What each table says.
@@ -95,7 +96,7 @@ def ablate(
     metric: str = METRIC,
     factors: Sequence[str] | None = None,
     intervals: int = 200,
-    jobs: int = 0,
+    jobs: Jobs = 0,
     device: str = "auto",
 ) -> Ablation:
     """The ablation of a challenge's ensemble recipe, or of another one; heads that are missing are trained first.

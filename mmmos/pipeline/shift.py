@@ -17,6 +17,7 @@ from mmmos.ensembles.shift.runs import ranking_agreement, run_shift
 from mmmos.errors import UnknownName, UsageError
 from mmmos.features.extract import extract
 from mmmos.files import write_atomic
+from mmmos.parallel import Jobs
 from mmmos.pipeline.ablation import markdown
 from mmmos.pipeline.boards import ENSEMBLE, WHOLE_POOL
 
@@ -45,7 +46,7 @@ class Shift:
     k: int = 10
     intervals: int = 200
     seed: int = 0
-    jobs: int = 0
+    jobs: Jobs = 0
     device: str = "auto"
 
     @cached_property
@@ -166,7 +167,7 @@ def shift(
     k: int = 10,
     intervals: int = 200,
     seed: int = 0,
-    jobs: int = 0,
+    jobs: Jobs = 0,
     device: str = "auto",
 ) -> Shift:
     """The domain shift of a challenge under its ensemble recipe, or another one; tables are made when asked for."""

@@ -28,7 +28,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Settings:
     """What scores depend on, apart from the audio, and the file's format: rows of different settings are never mixed.
 
-    ``bundle`` and ``digest`` are the model's; ``segments`` and ``hop`` are in s.
+    ``bundle`` and ``digest`` are the model's; ``segments`` and ``hop`` are in s; ``shard``: "i/N" where the file holds
+    one part of the inputs.
     """
 
     bundle: str
@@ -38,6 +39,7 @@ class Settings:
     segments: float | None = None
     hop: float | None = None
     strict: bool = False
+    shard: str | None = None
     mmmos: str = __version__
 
 
@@ -79,7 +81,7 @@ def difference(about: About | None, settings: Settings, path: Path) -> str:
     there, wanted = about.settings, json.loads(json.dumps(asdict(settings)))
     parts = [
         f"{name} {_shown(there.get(name))} instead of {_shown(wanted[name])}"
-        for name in ("format", "segments", "hop", "strict", "mmmos")
+        for name in ("format", "segments", "hop", "strict", "shard", "mmmos")
         if there.get(name) != wanted[name]
     ]
     if there.get("digest") != wanted["digest"]:

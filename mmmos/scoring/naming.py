@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,55 @@ def find(bundle: Any, *, weights: Mapping[str, str | Path] = {}) -> Model:
     if hub.is_address(text):
         return read_bundle(hub.pull(text, kind="model", allowed=FILES, limit=LIMIT), weights=weights)
     return read_bundle(located(text), weights=weights)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is, in words that any process understands: paths are absolute.
+
+    ``bundle`` and ``weights`` (pairs): as for ``find``. ``digest``: of the model that is meant.
+    """
+
+    bundle: str
+    weights: tuple[tuple[str, str], ...]
+    digest: str
+
+    def model(self) -> Model:
+        """The model that is found there now, whatever its digest. Raises what ``find`` raises."""
+        return find(self.bundle, weights=dict(self.weights))
+
+
+def source(bundle: str | Path, weights: Mapping[str, str | Path], model: Model) -> Source:
+    """Where ``find`` found a model, seen from the current folder."""
+    text = str(bundle)
+    if is_audiobox(text):
+        place = text if text in (AUDIOBOX, PUBLISHED) else _absolute(text)
+    else:
+        place = text if hub.is_address(text) else _absolute(located(text))
+    known = {**_in_this_folder(model, weights), **weights}
+    return Source(place, tuple(sorted((name, _absolute(path)) for name, path in known.items())), model.digest)
+
+
+def _absolute(path: str | Path) -> str:
+    """A path from the root; anything else, such as a hub id, as it is."""
+    place = Path(path).expanduser()
+    return str(place.absolute()) if place.exists() else str(path)
+
+
+def _in_this_folder(model: Model, weights: Mapping[str, str | Path]) -> dict[str, str]:
+    """Local weights that a bundle finds in the current folder, by feature set."""
+    from mmmos.ensembles.bundle import Bundle
+    from mmmos.ensembles.bundle.encoders import is_published
+
+    if not isinstance(model, Bundle):
+        return {}
+    found = {}
+    for each in model.about.encoders:
+        is_local = each.weights and Path(each.weights).name == each.weights and not is_published(each.weights)
+        beside = model.folder is not None and (model.folder / each.weights).exists()
+        if is_local and not beside and not {each.name, each.encoder} & set(weights) and Path(each.weights).exists():
+            found[each.name] = each.weights
+    return found
 
 
 def is_audiobox(text: str) -> bool:

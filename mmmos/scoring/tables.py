@@ -95,7 +95,7 @@ def _encodable(value: Any) -> Any:
 
 
 def pieces(rows: Iterable[Row], form: str, axes: Sequence[str], *, segments: bool) -> Iterator[bytes]:
-    """The bytes of rows as "jsonl", "aes" or "csv", one piece for each row, a CSV header with the first."""
+    """The bytes of rows as "jsonl", "aes" or "csv", one piece for each row; CSV begins with a header."""
     if form == "csv":
         yield from _csv(rows, axes, segments)
         return
@@ -113,6 +113,9 @@ def _csv(rows: Iterable[Row], axes: Sequence[str], segments: bool) -> Iterator[b
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()
+    # Without rows, the header alone.
+    if text.tell():
+        yield text.getvalue().encode()
 
 
 def parquet(rows: Iterable[Row], axes: Sequence[str], *, segments: bool) -> bytes:

@@ -8,6 +8,9 @@ from importlib.util import find_spec
 import pytest
 
 from mmmos.ensembles import training
+from mmmos.ensembles.training import Part
+from mmmos.parallel import Shard, Workers
+from mmmos.pipeline.shards import Share
 
 needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra tune")
 
@@ -42,9 +45,34 @@ def test_exact_and_device_reach_training(command, monkeypatch):
 
     monkeypatch.setattr("mmmos.pipeline.train", train)
     assert command("ensembles", "train", "light", "--exact", "--device", "cpu", "--jobs", "1")[0] == 0
-    assert (given["exact"], given["device"], given["jobs"]) == (True, "cpu", 1)
+    assert (given["exact"], given["device"], given["jobs"]) == (True, "cpu", Workers(jobs=1))
     assert command("ensembles", "train", "light")[0] == 0
     assert (given["exact"], given["device"]) == (False, "auto")
+
+
+def test_a_shard_says_how_many_heads_are_there(command):
+    code, out, err = command("ensembles", "train", "light", "--shard", "2/2", "--jobs", "1")
+    assert (code, out, err) == (0, "", "shard 2/2: 1 heads trained; 2 of 2 heads of light are there.\n")
+    code, _, err = command("ensembles", "train", "light", "--shard", "3/2")
+    assert code == 2 and "A shard is i/N" in err
+
+
+def test_where_training_runs_is_checked_before_anything_is_read(command, tmp_path):
+    for name in ("train light", "run"):
+        code, _, err = command(*("ensembles " * (name != "run") + name).split(), "--backend", "dusk")
+        assert code == 2 and "There is no backend 'dusk'. Did you mean 'dask'?" in err
+
+
+def test_a_shard_of_a_run_says_what_is_still_to_come(command, monkeypatch):
+    code, out, err = command("run", "--shard", "1/2", "--jobs", "1")
+    assert (code, out) == (0, "") and "2 of 2 heads of light are there." in err
+    assert err.endswith("Nothing is missing: mmmos run without --shard finishes.\n")
+    heads = Part("light", Shard(1, 2), trained=1, there=1, wanted=2)
+    monkeypatch.setattr("mmmos.pipeline.shards.run_shard", lambda *_, **__: Share(Shard(1, 2), 5, 0, heads))
+    assert "The other shards' heads are still to come" in command("run", "--shard", "1/2")[2]
+    monkeypatch.setattr("mmmos.pipeline.shards.run_shard", lambda *_, **__: Share(Shard(1, 2), 5, 3, None))
+    code, _, err = command("run", "--shard", "1/2")
+    assert code == 0 and "The other shards' features of 3 clips are still to come; the same command goes on" in err
 
 
 @needs_optuna

@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 import soundfile
 
+from mmmos.features.extract import Options
 from mmmos.features.store import FeatureSet
+from mmmos.parallel import Workers
+
+HERE = Options(device="cpu", jobs=1)
 
 
 @pytest.fixture
@@ -63,7 +67,41 @@ def test_strict_retry_and_rehash_reach_the_extraction(command, clips, tmp_path, 
     monkeypatch.setattr(extraction, "complete", lambda *a, **o: asked.append(o["options"]) or complete(*a, **o))
     line = ["features", "extract", "melstats", clips, "--store", tmp_path / "store"]
     command(*line, "--strict", "--retry-rejected", "--rehash", "--device", "cpu", "--jobs", "1")
-    assert asked == [extraction.Options("cpu", 1, strict=True, retry=True, rehash=True)]
+    assert asked == [extraction.Options("cpu", Workers(jobs=1), strict=True, retry=True, rehash=True)]
+    options = ["--backend", "dask", "--address", "tcp://head:8786", "--jobs", "4", "--logs", tmp_path / "logs"]
+    monkeypatch.setattr(
+        extraction, "complete", lambda *a, options, **o: asked.append(options) or complete(*a, options=HERE, **o)
+    )
+    command(*line, *options)
+    assert asked[1].jobs == Workers("dask", "tcp://head:8786", 4, str(tmp_path / "logs"))
+
+
+def test_shards_speak_of_their_own_clips_and_are_the_whole_together(command, clips, tmp_path):
+    line = ["features", "extract", "melstats", clips, "--store", tmp_path / "store", "--jobs", "1"]
+    code, out, err = command(*line, "--shard", "2/2")
+    assert (code, out) == (3, "") and err.startswith("shard 2/2: 2 of 5 clips.\n1 of 2 clips are in ")
+    assert "nan: NaN" in err and "gone" not in err
+    code, out, err = command(*line, "--shard", "1/2", "--dry-run")
+    assert (code, out.split()[-3:], err) == (0, ["melstats", "2", "0"], "shard 1/2: 3 of 5 clips.\n")
+    assert command(*line, "--shard", "1/2")[0] == 3
+    assert command(*line, "--dry-run")[1].split()[-2:] == ["4", "4"]
+    code, out, err = command(*line, "--shard", "6/9")
+    assert code == 0 and "shard 6/9: 0 of 5 clips.\n0 of 0 clips are in " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--backend", "dusk"], "Did you mean 'dask'?"),
+        (["--address", "tcp://head:8786"], "choose --backend dask or ray"),
+        (["--shard", "3/2"], "A shard is i/N with i from 1 to N; got 3/2."),
+        (["--shard", "half"], "A shard is i/N, such as 1/8"),
+        (["--jobs", "-1"], "jobs must be 0 (one process for each core) or more; got -1."),
+    ],
+)
+def test_workers_and_shards_that_cannot_be_are_said_before_anything_is_read(command, tmp_path, options, sentence):
+    code, out, err = command("features", "extract", "melstats", "gone.csv", "--store", tmp_path / "store", *options)
+    assert (code, out) == (2, "") and sentence in err and not (tmp_path / "store").exists()
 
 
 def test_truncated_audio_is_flagged_and_rejected_when_strict(command, tmp_path):

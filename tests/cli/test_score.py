@@ -1,5 +1,6 @@
 """``mmmos score`` as a shell sees it, with a bundle of the tiny workspace."""
 
+import contextlib
 import io
 import json
 import multiprocessing
@@ -269,6 +270,84 @@ def test_a_full_disk_behind_standard_output_is_a_sentence(workspace, bundle):
     assert (process.returncode, err) == (5, "Standard output cannot be written: No space left on device.\n")
 
 
+# Many processes and machines.
+
+
+@pytest.mark.parametrize("form", ["jsonl", "aes"])
+def test_the_files_of_all_shards_are_the_whole_file(score, audio, tmp_path, form):
+    first = min(audio.iterdir())
+    shutil.copy(first, audio / "again.wav")
+    inputs = (audio, first, "--format", form)
+    whole = score(*inputs)[1].encode()
+    said = [score(*inputs, "--shard", f"{number}/3", "--to", tmp_path / f"{number}")[2] for number in (1, 2, 3)]
+    assert b"".join((tmp_path / f"{number}").read_bytes() for number in (1, 2, 3)) == whole
+    assert "Shard 1/3: 2 of 8 clips." in said[0] and "Shard 3/3: 3 of 8 clips." in said[2]
+    assert score(*inputs, "--shard", "1/1")[1].encode() == whole
+
+
+def test_a_shard_of_a_table_has_its_header_also_without_rows(score, audio, tmp_path):
+    first = min(audio.iterdir())
+    parts = [score(first, "--format", "csv", "--shard", f"{number}/2") for number in (1, 2)]
+    assert [code for code, *_ in parts] == [0, 0]
+    assert [pd.read_csv(io.StringIO(out))["path"].tolist() for _, out, _ in parts] == [[], [str(first)]]
+    assert score(first, "--shard", "1/2", "--to", tmp_path / "none.jsonl")[0] == 0
+    assert (tmp_path / "none.jsonl").read_bytes() == b""
+
+
+def test_a_shard_goes_on_with_its_own_file_alone(score, audio, tmp_path):
+    to = tmp_path / "scores.jsonl"
+    assert score(audio, "--shard", "1/2", "--to", to)[0] == 0
+    before = to.read_bytes()
+    for other in ([], ["--shard", "2/2"]):
+        code, _, err = score(audio, "--to", to, *other)
+        assert code == 2 and "was made with shard 1/2 instead of" in err and to.read_bytes() == before
+    to.write_bytes(before[:-9])
+    code, _, err = score(audio, "--shard", "1/2", "--to", to)
+    assert code == 0 and "2 rows were there" in err and to.read_bytes() == before
+
+
+def test_rows_of_two_processes_are_those_of_one(score, audio, tmp_path, stdin):
+    (audio / "broken.wav").write_text("no audio at all, but text")
+    names = "".join(f"{path}\n" for path in sorted(audio.iterdir()))
+    stdin(names)
+    code, expected, _ = score("-")
+    stdin(names)
+    assert score("-", "--jobs", "2", "--logs", tmp_path / "logs")[:2] == (code, expected) == (3, expected)
+    assert len(list((tmp_path / "logs").iterdir())) == 2
+    stdin(names)
+    assert score("-", "--jobs", "2", "--to", tmp_path / "scores.jsonl")[0] == 3
+    assert (tmp_path / "scores.jsonl").read_text() == expected
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_end_of_the_command_ends_its_processes_and_keeps_the_rows(workspace, bundle, score, tmp_path):
+    to, undisturbed = tmp_path / "scores.jsonl", tmp_path / "undisturbed.jsonl"
+    inputs = (workspace / "audio", "--segments", "0.5", "--hop", "0.05")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        line = (*inputs, "--bundle", bundle, "--to", to, "--jobs", "2", "--quiet")
+        process, had = start(*line, stderr=subprocess.DEVNULL, start_new_session=True), lines_of(to)
+        until(lambda process=process: process.poll() is None, to, had + 3)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == code and lines_of(to) >= had + 3
+        deadline = time.monotonic() + 5
+        while living(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not living(process.pid)
+    assert lines_of(to) < len(list((workspace / "audio").iterdir()))
+    assert score(*inputs, "--to", to)[0] == score(*inputs, "--to", undisturbed)[0] == 0
+    assert to.read_bytes() == undisturbed.read_bytes()
+
+
+def living(session):
+    """Processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
+            found += [path] if int(own) == session and state not in "ZX" else []
+    return found
+
+
 # Mistakes.
 
 
@@ -287,6 +366,11 @@ def test_a_full_disk_behind_standard_output_is_a_sentence(workspace, bundle):
         ("CLIPS --bundle BUNDLE --format parquet", 2, "--to scores.parquet"),
         ("CLIPS --bundle BUNDLE --weights melstats", 2, "NAME=PATH"),
         ("CLIPS --bundle BUNDLE --weights wavlm=x.pt", 2, "'wavlm'"),
+        ("CLIPS --bundle BUNDLE --shard 3/2", 2, "A shard is i/N with i from 1 to N; got 3/2."),
+        ("CLIPS --bundle BUNDLE --shard half", 2, "A shard is i/N, such as 1/8"),
+        ("CLIPS --bundle BUNDLE --backend dusk", 2, "Did you mean 'dask'?"),
+        ("CLIPS --bundle BUNDLE --address tcp://host:8786", 2, "choose --backend dask or ray"),
+        ("CLIPS --bundle BUNDLE --jobs -2", 2, "jobs must be 0"),
         ("CLIPS --bundle BUNDLE --device cdua", 2, "The device 'cdua' cannot be used"),
         ("CLIPS --bundle BUNDLE --to nowhere/scores.jsonl", 2, "There is no folder nowhere"),
         ("CLIPS --bundle BUNDLE --to CLIPS", 2, "is a folder; name a file in it"),

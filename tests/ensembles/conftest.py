@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmmos.axes import AXES
-from mmmos.ensembles import training
+from mmmos.ensembles import work
 from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
@@ -81,9 +81,9 @@ def fits(monkeypatch):
     """The specs that were really trained, in order."""
     counted = []
 
-    def fit(specs, *rest, real=training.fit, **keywords):
+    def fit(specs, *rest, real=work.fit, **keywords):
         counted.extend(specs)
         return real(specs, *rest, **keywords)
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(work, "fit", fit)
     return counted

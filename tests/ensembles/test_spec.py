@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from mmmos.ensembles.data import gather
 from mmmos.ensembles.spec import HeadSpec
-from mmmos.ensembles.training import keyed_specs
+from mmmos.ensembles.wanted import keyed_specs
 
 SETS = {"a": ("a0", "a1", "a2"), "b": ("b0",)}
 

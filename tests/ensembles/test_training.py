@@ -15,7 +15,8 @@ import pytest
 
 from mmmos.ensembles import runs
 from mmmos.ensembles.data import gather
-from mmmos.ensembles.training import keyed_specs, train
+from mmmos.ensembles.training import train
+from mmmos.ensembles.wanted import keyed_specs
 from mmmos.errors import InputError, StoreError, UnknownName, UsageError
 from mmmos.metrics import srcc
 

@@ -27,6 +27,19 @@ def test_two_jobs_are_two_other_processes(jobs):
     assert (os.getpid() in set(parallel.map(call, [os.getpid] * 6, jobs=jobs))) == (jobs < 2)
 
 
+def test_the_only_task_is_another_process_own_if_two_are_asked_for():
+    (process,) = parallel.map(call, [os.getpid], jobs=2)
+    assert process != os.getpid()
+
+
+def test_a_log_is_also_kept_of_tasks_in_this_process(tmp_path):
+    assert list(parallel.map(abs, [-1, -2], jobs=parallel.Workers(jobs=1, logs=str(tmp_path)))) == [1, 2]
+    (file,) = tmp_path.iterdir()
+    assert file.read_text().count(" ends after ") == 2
+    list(parallel.map(abs, [-1], jobs=1))
+    assert file.read_text().count(" ends after ") == 2
+
+
 def test_long_work_is_handed_to_other_processes(monkeypatch):
     monkeypatch.setattr(mapping, "PATIENCE", 0.0)
     monkeypatch.setattr(places, "cores", lambda: 2)

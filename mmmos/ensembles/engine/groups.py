@@ -12,7 +12,7 @@ from mmmos.files import key_of
 # Bytes of parameters, gradients and moments that a stack has on a CPU: beyond its caches, memory is slower than a stack
 # is faster.
 CACHE = 12 << 20
-# Heads in a stack at most, on a CPU and elsewhere, and the share of a GPU's free memory that they may take.
+# Heads in a stack at most, on a CPU and elsewhere, and the share of a GPU's memory that they may take.
 MOST, MOST_ON_GPU, SHARE = 32, 1024, 0.5
 
 # What heads of a stack may differ in.
@@ -25,6 +25,11 @@ class Group:
 
     specs: tuple[HeadSpec, ...]
     together: int
+
+    @property
+    def label(self) -> str:
+        """What logs call it."""
+        return f"{len(self.specs)} heads, first {self.specs[0].name}" if self.specs else "no heads"
 
 
 def kind(spec: HeadSpec) -> str:
@@ -68,8 +73,8 @@ def together(spec: HeadSpec, features: Features, device: str) -> int:
         return max(min(CACHE // size, MOST), 1)
     import torch
 
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(max(min(SHARE * free // size, MOST_ON_GPU), 1))
+    _, total = torch.cuda.mem_get_info(device)
+    return int(max(min(SHARE * total // size, MOST_ON_GPU), 1))
 
 
 def _bytes(head: Any, shapes: list[tuple[int, int]], axes: int) -> int:

@@ -6,6 +6,7 @@ from multiprocessing import parent_process
 
 from mmmos import registry
 from mmmos.errors import UnknownName, UsageError
+from mmmos.features.devices import find_device
 from mmmos.features.encoders.base import Encoder, EncoderCard
 
 __all__ = ["Encoder", "EncoderCard", "cards", "encoder", "find_device"]
@@ -48,21 +49,3 @@ def _options(card: EncoderCard) -> list[str]:
 def cards() -> list[EncoderCard]:
     """The cards of all registered encoders, by name."""
     return [registry.load("encoders", name) for name in registry.names("encoders")]
-
-
-def find_device(device: str) -> str:
-    """A torch device name; "auto" takes CUDA, then MPS, then the CPU. Raises ``UsageError`` for an absent one."""
-    import torch
-
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"The device {device!r} cannot be used: {reason}. Try auto, cpu, cuda, cuda:1 or mps."
-        ) from None
-    return device

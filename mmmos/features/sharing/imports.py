@@ -25,8 +25,8 @@ from mmmos.features.spec import NAME
 from mmmos.features.store import lists
 from mmmos.features.store.compaction import disown_damaged
 from mmmos.features.store.index import Index, packed
-from mmmos.features.store.shard import SUFFIX
-from mmmos.features.store.upkeep import SPEC
+from mmmos.features.store.location import local
+from mmmos.features.store.shard import SPEC, SUFFIX
 from mmmos.files import TEMPORARY, pretty_json, sync_folder, write_atomic
 from mmmos.manifest.rows import Report, shorten
 
@@ -56,7 +56,8 @@ def import_features(source: str | Path, store: str | Path = "features") -> Impor
 
     Raises ``InputError`` with a sentence for each thing that is wrong with it, and then nothing is imported.
     """
-    store, was_there = Path(store), Path(store).is_dir()
+    store = local(store, "imported into")
+    was_there = store.is_dir()
     report = Report(_PROBLEMS)
     staged = store / f".import.{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY}"
     try:
@@ -215,6 +216,7 @@ def _settle(each: ForeignSet, folder: Path) -> list[Path]:
     new = []
     for contents in each.shards:
         done = [row.tobytes().hex() for row in contents.keys.view(np.uint8).reshape(-1, 16)]
+        assert isinstance(contents.path, Path), "what is imported was copied here"
         if index.missing(done, retry=True) or index.missing(contents.rejected):
             new.append(folder / contents.path.name)
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ from mmmos import progress
 from mmmos.audio import REASONS, TRANSIENT
 from mmmos.features.spec import SCHEMA
 from mmmos.features.store.reading import Contents, Reader, open_shard
-from mmmos.features.store.shard import SUFFIX, DamagedShard, are_sound
-from mmmos.features.store.upkeep import SPEC, spec_of
+from mmmos.features.store.shard import SPEC, SUFFIX, DamagedShard, are_sound
+from mmmos.features.store.upkeep import spec_of
 from mmmos.manifest.rows import Report, shorten
 
 _KEY = re.compile(r"[0-9a-f]{32}")

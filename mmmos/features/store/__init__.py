@@ -1,4 +1,4 @@
-"""The store: a folder of feature sets, each a folder of immutable shards named by what they hold.
+"""The store: a folder or a URL of feature sets, each a folder of immutable shards named by what they hold.
 
 A clip's key is the hash of its audio content and segment; the feature set's folder is named by its fingerprint.
 Writers never share a file, so there is no lock. What cannot be trusted is a miss, said once in a warning.
@@ -6,6 +6,7 @@ A clip is done (has all its rows), rejected (has a reason) or absent; only absen
 """
 
 from mmmos.features.store.feature_set import FeatureSet, Frames, Rows, clip_key, describe, folder_of, write
+from mmmos.features.store.location import location
 from mmmos.features.store.shard import ClipRows, DamagedShard
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "clip_key",
     "describe",
     "folder_of",
+    "location",
     "write",
 ]

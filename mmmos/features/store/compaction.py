@@ -7,7 +7,6 @@ every clip somewhere. Writers and other compactions may go on meanwhile: they ne
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from mmmos.errors import SetupError
 from mmmos.features.store import shard
 from mmmos.features.store.index import ATTEMPTS, Index, Ints, Run, changing, grouped, runs
 from mmmos.features.store.reading import Reader, damaged_entries
+from mmmos.features.store.remote import Place, Remote, size_of
 from mmmos.features.store.shard import ROWS, Array, Piece, Reason
 from mmmos.files import sync_folder
 
@@ -34,7 +34,7 @@ class Compacted:
     bytes: int
 
 
-def compact(folder: Path, fingerprint: str) -> Compacted:
+def compact(folder: Place, fingerprint: str) -> Compacted:
     """Make the shards of a feature set as few as can be. Rows that are damaged are left behind.
 
     Raises ``StoreError`` where a shard cannot be read and ``SetupError`` where the disk refuses.
@@ -53,7 +53,7 @@ def compact(folder: Path, fingerprint: str) -> Compacted:
     raise changing(folder)
 
 
-def _compact(folder: Path, fingerprint: str) -> Compacted:
+def _compact(folder: Place, fingerprint: str) -> Compacted:
     index = Index(folder, fingerprint)
     before = [(contents.path, contents.size) for contents in index.shards]
     paths = [path for path, _ in before]
@@ -61,8 +61,9 @@ def _compact(folder: Path, fingerprint: str) -> Compacted:
         paths = flatten(index, folder)
         for path, _ in before:
             path.unlink(missing_ok=True)
-        sync_folder(folder)
-    size = sum(path.stat().st_size for path in paths)
+        if not isinstance(folder, Remote):
+            sync_folder(folder)
+    size = sum(size_of(path) for path in paths)
     return Compacted(folder.name, len(before), len(paths), sum(size for _, size in before), size)
 
 
@@ -74,7 +75,7 @@ def disown_damaged(index: Index) -> bool:
     return bool(damaged)
 
 
-def flatten(index: Index, folder: Path, keys: Sequence[str] | None = None) -> list[Path]:
+def flatten(index: Index, folder: Place, keys: Sequence[str] | None = None) -> list[Place]:
     """Write the clips of an index, or some of them, and their rejections to as few shards as can be, in a folder.
 
     The parts of a clip that is done become one. In another folder than the index' own the same content is the same
@@ -142,7 +143,7 @@ def _files(index: Index, wanted: _Flat) -> Iterator[_Flat]:
         yield wanted[first:end]
 
 
-def _write(index: Index, folder: Path, flat: _Flat, rejected: dict[str, Reason]) -> Path:
+def _write(index: Index, folder: Place, flat: _Flat, rejected: dict[str, Reason]) -> Place:
     table, shards = index.table, index.shards
     starts = np.flatnonzero(np.diff(flat.unit, prepend=-1))
     ends = np.append(starts[1:], len(flat.entries))

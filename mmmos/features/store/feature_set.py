@@ -18,9 +18,12 @@ from mmmos.audio import MEASURES
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.spec import FeatureSpec
 from mmmos.features.store import shard
+from mmmos.features.store.bulk import fetch
 from mmmos.features.store.index import ATTEMPTS, Index, changing, grouped, runs
+from mmmos.features.store.location import location
 from mmmos.features.store.reading import Contents, Reader
-from mmmos.features.store.shard import ClipRows, DamagedShard, Reason
+from mmmos.features.store.remote import Place, Remote
+from mmmos.features.store.shard import SPEC, ClipRows, DamagedShard, Reason
 from mmmos.files import TEMPORARY, pretty_json, write_atomic
 
 log = logging.getLogger("mmmos")
@@ -38,14 +41,14 @@ def clip_key(content: str, start: float | None, end: float | None) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def folder_of(store: str | Path, spec: FeatureSpec) -> Path:
+def folder_of(store: str | Path | Remote, spec: FeatureSpec) -> Place:
     """The folder of a feature set in a store."""
-    return Path(store) / f"{spec.name}-{spec.fingerprint[:12]}"
+    return location(store) / f"{spec.name}-{spec.fingerprint[:12]}"
 
 
 def write(
-    store: str | Path, spec: FeatureSpec, clips: Sequence[ClipRows], rejected: Mapping[str, Reason]
-) -> Path | None:
+    store: str | Path | Remote, spec: FeatureSpec, clips: Sequence[ClipRows], rejected: Mapping[str, Reason]
+) -> Place | None:
     """Store clips and rejections of a feature set in one shard; they are durable when this returns.
 
     Returns the shard's path, None when there was nothing to store. Raises ``SetupError`` when the disk refuses and
@@ -66,15 +69,23 @@ def write(
         ) from error
 
 
-def describe(folder: Path, spec: FeatureSpec) -> None:
+def describe(folder: Place, spec: FeatureSpec) -> None:
     """Write ``spec.json``, which says what a feature set's numbers depend on, where it is absent or other."""
-    about, text = folder / "spec.json", pretty_json({"name": spec.name, **spec.numbers()})
+    about, text = folder / SPEC, spec_text(spec)
     try:
         current = about.read_bytes()
     except OSError:
         current = b""
-    if current != text.encode():
-        write_atomic(about, text)
+    if current != text:
+        if isinstance(about, Remote):
+            about.write([text])
+        else:
+            write_atomic(about, text)
+
+
+def spec_text(spec: FeatureSpec) -> bytes:
+    """What ``spec.json`` holds."""
+    return pretty_json({"name": spec.name, **spec.numbers()}).encode()
 
 
 @dataclass(frozen=True)
@@ -104,15 +115,18 @@ class Frames:
 class FeatureSet:
     """The shards of one feature set in a store."""
 
-    def __init__(self, store: str | Path, spec: FeatureSpec) -> None:
+    def __init__(self, store: str | Path | Remote, spec: FeatureSpec) -> None:
         self.spec = spec
-        self.store, self.folder = Path(store), folder_of(store, spec)
-        self._readers: OrderedDict[Path, Reader] = OrderedDict()
+        self.store, self.folder = location(store), folder_of(store, spec)
+        self._readers: OrderedDict[Place, Reader] = OrderedDict()
         self.index  # noqa: B018 (opened now, so that what is wrong with it is said now)
 
     def __getstate__(self) -> dict[str, Any]:
-        """In another process, the same folder, opened there when it is first read."""
-        return {"spec": self.spec, "store": self.store, "folder": self.folder, "_readers": OrderedDict()}
+        """In another process, the same place, opened there when it is first read."""
+        store, folder = (
+            place if isinstance(place, Remote) else place.absolute() for place in (self.store, self.folder)
+        )
+        return {"spec": self.spec, "store": store, "folder": folder, "_readers": OrderedDict()}
 
     @cached_property
     def index(self) -> Index:
@@ -166,6 +180,8 @@ class FeatureSet:
         entries, clips = self._entries(keys)
         table = self.index.table
         counts = table.rows[entries]
+        if isinstance(self.folder, Remote):
+            fetch(self.index.shards[number].path for number in np.unique(table.shard[entries]))
         out: dict[str, NDArray[Any]] = {}
         damaged: list[DamagedShard] = []
         # In the order of the files. Copying row by row beats one gather of numpy or torch from a mapped file.
@@ -252,6 +268,7 @@ class FeatureSet:
         try:
             reader = self._readers[contents.path] = Reader(contents)
         except FileNotFoundError:
+            self.index.forget(contents.path)
             raise
         except OSError as error:
             raise StoreError(f"{contents.path} cannot be read: {error.strerror or error}.") from error
@@ -266,6 +283,9 @@ class FeatureSet:
         """
         while self.index.damaged:
             path, _ = self.index.damaged.popitem()
+            if isinstance(path, Remote):
+                # An object has no other name to go by; it stays, and is said again the next time.
+                continue
             try:
                 path.rename(path.with_suffix(".damaged"))
             except FileNotFoundError:
@@ -274,6 +294,9 @@ class FeatureSet:
             except OSError as error:
                 log.warning("%s is damaged and cannot be set aside (%s).", path, error.strerror)
         try:
+            if isinstance(self.folder, Remote):
+                (self.folder / SPEC).write([spec_text(self.spec)])
+                return
             describe(self.folder, self.spec)
             write_atomic(self.folder / f".writable{TEMPORARY}", b"\n").unlink(missing_ok=True)
         except OSError as error:

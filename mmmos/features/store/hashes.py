@@ -3,7 +3,7 @@
 A file is known by its path, inode, size and the times of its last write and its last change of any kind, in ns. The
 latter cannot be set by a program, so that a file of equal size and restored time is still seen as another one. A file
 that was changed less than two seconds before it was hashed is not remembered, as a clock may not tell two writes apart.
-Losing this memory costs reading the audio again, and nothing else.
+That of a store at a URL lies in the local cache. Losing this memory costs reading the audio again, and nothing else.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmmos.features.store.location import home
 from mmmos.files import write_atomic
 
 log = logging.getLogger("mmmos")
@@ -38,7 +39,7 @@ class Hashes:
     """The memory of a store; ``forget`` begins without it."""
 
     def __init__(self, store: str | Path, *, forget: bool = False) -> None:
-        self.folder = Path(store) / FOLDER
+        self.folder = home(store) / FOLDER
         self._known = _joined([] if forget else [_read(path) for path in self._paths()])
         self._fresh: dict[bytes, bytes] = {}
 

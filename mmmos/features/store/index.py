@@ -7,14 +7,15 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.errors import StoreError
 from mmmos.features.store import shard
+from mmmos.features.store.bulk import begun
 from mmmos.features.store.reading import Contents, open_shard
+from mmmos.features.store.remote import Place, Remote
 from mmmos.features.store.shard import DamagedShard, Reason
 
 log = logging.getLogger("mmmos")
@@ -60,13 +61,14 @@ class Table:
 class Index:
     """The shards of a folder that belong to one fingerprint."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Place, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint
         self.shards: list[Contents] = []
         self.rejected: dict[str, Reason] = {}
-        self.damaged: dict[Path, DamagedShard] = {}
-        self.foreign: dict[Path, str] = {}
-        self._bad: set[tuple[Path, int]] = set()
+        self.damaged: dict[Place, DamagedShard] = {}
+        self.foreign: dict[Place, str] = {}
+        self._gone: set[Place] = set()
+        self._bad: set[tuple[Place, int]] = set()
         self._table: Table | None = None
         self.refresh()
 
@@ -76,11 +78,12 @@ class Index:
         Raises ``StoreError`` for a folder or a shard that cannot be read.
         """
         known = {contents.path: contents for contents in self.shards}
-        seen: set[Path] = set()
+        seen: set[Place] = set()
         for attempt in range(ATTEMPTS):
             seen |= _listing(self.folder)
-            fresh = sorted(seen - known.keys() - self.damaged.keys() - self.foreign.keys())
-            opened = [self._open(path) for path in fresh]
+            seen -= self._gone
+            fresh = sorted(seen - known.keys() - self.damaged.keys() - self.foreign.keys(), key=str)
+            opened = [self._open(path) for path in begun(fresh)]
             known |= {contents.path: contents for contents in opened if contents}
             seen -= {path for path, contents in zip(fresh, opened, strict=True) if contents is None}
             # One look may miss what a compaction makes meanwhile, and of what it made it: a second one finds that.
@@ -88,7 +91,7 @@ class Index:
                 break
         else:
             raise changing(self.folder)
-        paths = sorted(known.keys() & seen)
+        paths = sorted(known.keys() & seen, key=str)
         if paths != [contents.path for contents in self.shards]:
             self.shards = [known[path] for path in paths]
             self.rejected = {}
@@ -96,14 +99,14 @@ class Index:
                 self.rejected |= contents.rejected
             self._table = None
 
-    def _open(self, path: Path) -> Contents | None:
+    def _open(self, path: Place) -> Contents | None:
         try:
             contents = open_shard(path)
         except DamagedShard as error:
             self.damaged[path] = error
             log.warning("%s Its clips are computed again.", error)
         except FileNotFoundError:
-            pass
+            self.forget(path)
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
         else:
@@ -112,6 +115,11 @@ class Index:
             self.foreign[path] = f"{path} belongs to another feature set ({contents.fingerprint[:12]})."
             log.warning("%s It is left alone.", self.foreign[path])
         return None
+
+    def forget(self, path: Place) -> None:
+        """Do without an object that is gone: listings may lag behind, and no name is ever used twice."""
+        if isinstance(path, Remote):
+            self._gone.add(path)
 
     @property
     def table(self) -> Table:
@@ -161,13 +169,15 @@ class Index:
         return table.begin[found][clip] + within, clip
 
 
-def changing(folder: Path) -> StoreError:
+def changing(folder: Place) -> StoreError:
     """What to raise when other processes compact a folder faster than it can be read."""
     return StoreError(f"{folder} changes all the time; run the same command again when nobody tidies it up.")
 
 
-def _listing(folder: Path) -> set[Path]:
+def _listing(folder: Place) -> set[Place]:
     """The shards of a folder, none where there is no folder. A folder that cannot be read is never an empty one."""
+    if isinstance(folder, Remote):
+        return set(folder.glob(f"*{shard.SUFFIX}"))
     try:
         with os.scandir(folder) as entries:
             return {folder / entry.name for entry in entries if entry.name.endswith(shard.SUFFIX)}
@@ -201,7 +211,7 @@ def packed(keys: Sequence[str]) -> NDArray[np.bytes_]:
     return np.frombuffer(b"".join(map(bytes.fromhex, keys)), "S16")
 
 
-def _table(shards: Sequence[Contents], bad: set[tuple[Path, int]]) -> Table:
+def _table(shards: Sequence[Contents], bad: set[tuple[Place, int]]) -> Table:
     keys = np.concatenate([np.zeros(0, "S16"), *(each.keys for each in shards)])
     counts = [len(each.keys) for each in shards]
     number = np.repeat(np.arange(len(shards), dtype=np.int32), counts)

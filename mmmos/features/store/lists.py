@@ -16,6 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmmos.errors import Rejected, StoreError
+from mmmos.features.store.location import location
+from mmmos.features.store.remote import listed
 from mmmos.manifest.rows import Report, Rows, shorten, texts, times
 
 log = logging.getLogger("mmmos")
@@ -57,7 +59,7 @@ class Shared:
 def known(store: str | Path) -> Shared:
     """The clips of the lists that a store has imported; a damaged list is said and left out."""
     keys: dict[bytes, str] = {}
-    for path in sorted((Path(store) / FOLDER).glob("*.csv")):
+    for path in listed(location(store) / FOLDER, "*.csv"):
         try:
             data = path.read_bytes()
         except OSError as error:

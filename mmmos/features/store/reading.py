@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from mmap import ACCESS_READ, mmap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.audio import MEASURES
+from mmmos.features.store.remote import Place, Ranged, Remote
 from mmmos.features.store.shard import (
     DTYPES,
     FRAMES,
@@ -37,7 +37,7 @@ _AT_ONCE = 1 << 14
 class Contents:
     """An opened shard: its index, verified, and where the other tensors lie in the file (dtype, shape, offset)."""
 
-    path: Path
+    path: Place
     fingerprint: str
     entries: NDArray[np.int64]
     keys: NDArray[np.bytes_]
@@ -50,10 +50,11 @@ class Contents:
     size: int
 
 
-def open_shard(path: Path) -> Contents:
+def open_shard(path: Place) -> Contents:
     """Read a shard's header and index and verify both.
 
-    Raises ``DamagedShard`` for a file that is no whole shard, ``OSError`` where the file system refuses to read it.
+    Of an object only these parts are transferred. Raises ``DamagedShard`` for a file that is no whole shard,
+    ``OSError`` where the file system refuses to read it.
     """
     with path.open("rb", buffering=0) as file:
         try:
@@ -62,7 +63,7 @@ def open_shard(path: Path) -> Contents:
             raise DamagedShard(f"{path} is not a readable shard: {error}.") from None
 
 
-def _open(path: Path, file: FileIO) -> Contents:
+def _open(path: Place, file: FileIO | Ranged) -> Contents:
     start = _read(file, _AT_ONCE)
     length = int.from_bytes(start[:8], "little")
     if not 2 <= length <= HEADER_LIMIT:
@@ -80,7 +81,7 @@ def _open(path: Path, file: FileIO) -> Contents:
         if begin != end or stop - begin != dtype.itemsize * math.prod(shape) or min(shape) < 0:
             raise ValueError(f"the tensor {name!r} does not lie where it should")
         places[name], end = (dtype, shape, begin), stop
-    size = os.fstat(file.fileno()).st_size
+    size = file.size if isinstance(file, Ranged) else os.fstat(file.fileno()).st_size
     if size != end:
         raise ValueError(f"it has {size} bytes instead of {end}")
     dtype, shape, offset = places["rejected"]
@@ -90,7 +91,7 @@ def _open(path: Path, file: FileIO) -> Contents:
         raise ValueError("its index does not match the digest in its header")
     index = {name: _view(start, *places[name]) for name in INDEX}
     return Contents(
-        path,
+        path.bare if isinstance(path, Remote) else path,
         about["fingerprint"],
         index["entries"],
         index["keys"].reshape(-1).view("S16"),
@@ -113,7 +114,14 @@ class Reader:
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        with contents.path.open("rb") as file:
+        self._offsets = np.concatenate([[0], np.cumsum(contents.frames)])
+        self._renewed = False
+        self._map_file()
+
+    def _map_file(self) -> None:
+        contents = self.contents
+        path = contents.path.fetched(contents.size) if isinstance(contents.path, Remote) else contents.path
+        with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size != contents.size:
                 raise DamagedShard(f"{contents.path} is not a readable shard: its length has changed.")
             self._map = mmap(file.fileno(), contents.size, access=ACCESS_READ)
@@ -121,20 +129,35 @@ class Reader:
         own = {"frames": contents.frames, "span": contents.span}
         self.pooled = tuple(({name: self._tensors[name] for name in ROWS if name in self._tensors} | own).items())
         self._unverified = bytearray(b"?" * len(contents.frames))
-        self._offsets = np.concatenate([[0], np.cumsum(contents.frames)])
 
     def verify(self, first: int, count: int) -> None:
         """Compare consecutive rows with their checksums, once. Raises ``DamagedShard``."""
         end = first + count
         if self._unverified.find(b"?", first, end) < 0:
             return
-        found = self._slices(first, end)
-        wanted = self.contents.checksum[first:end]
-        wrong = row_checksums(found, self.contents.span[first:end], self.contents.frames[first:end]) != wanted
+        wrong = self._wrong(first, end)
+        if wrong.any() and self._renew():
+            wrong = self._wrong(first, end)
         if wrong.any():
             row = first + int(wrong.argmax())
             raise DamagedShard(f"{self.contents.path} is damaged: row {row} does not match its checksum.")
         self._unverified[first:end] = bytes(count)
+
+    def _wrong(self, first: int, end: int) -> NDArray[np.bool_]:
+        wanted = self.contents.checksum[first:end]
+        found = row_checksums(self._slices(first, end), self.contents.span[first:end], self.contents.frames[first:end])
+        wrong: NDArray[np.bool_] = found != wanted
+        return wrong
+
+    def _renew(self) -> bool:
+        """Map another copy of an object, once: the local one may be damaged where the object is not."""
+        path = self.contents.path
+        if self._renewed or not isinstance(path, Remote):
+            return False
+        self._renewed = True
+        path.forget()
+        self._map_file()
+        return True
 
     def rows(self, first: int, count: int) -> dict[str, Array]:
         """The vectors of consecutive rows, verified, by tensor, as views of the file. Raises ``DamagedShard``."""
@@ -167,7 +190,7 @@ def _reasons(text: bytes) -> dict[str, Reason]:
     return {key: (str(reason), str(detail), str(name)) for key, (reason, detail, name) in found.items()}
 
 
-def _read(file: FileIO, count: int) -> bytes:
+def _read(file: FileIO | Ranged, count: int) -> bytes:
     """The next bytes of a file, fewer only at its end."""
     found = bytearray()
     while len(found) < count and (some := file.read(count - len(found))):

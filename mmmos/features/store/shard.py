@@ -29,7 +29,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -39,8 +38,10 @@ from numpy.typing import NDArray
 from mmmos.audio import MEASURES
 from mmmos.errors import StoreError
 from mmmos.features.pooling import ABSURD
+from mmmos.features.store.remote import Place, Remote
 from mmmos.files import Bytes, canonical_json, write_atomic
 
+SPEC = "spec.json"
 SUFFIX = ".safetensors"
 INDEX = ("entries", "measures", "span", "frames", "checksum", "keys", "rejected")
 ROWS = ("norm", "unit")
@@ -92,13 +93,13 @@ class Piece:
 
 
 def write(
-    folder: Path,
+    folder: Place,
     fingerprint: str,
     clips: Sequence[ClipRows],
     rejected: Mapping[str, Reason],
     *,
     unique: bool = True,
-) -> Path:
+) -> Place:
     """Write a shard; the file is whole or absent. Returns its path. ``unique``: as in ``write_pieces``.
 
     Raises ``StoreError`` for rows that are not finite, absurd or zero.
@@ -125,14 +126,14 @@ def write(
 
 
 def write_pieces(
-    folder: Path,
+    folder: Place,
     fingerprint: str,
     index: Mapping[str, Array],
     rejected: Mapping[str, Reason],
     pieces: Mapping[str, Piece],
     *,
     unique: bool = True,
-) -> Path:
+) -> Place:
     """Write a shard from its index and the pieces of the other tensors, which need not be in memory together.
 
     Without ``unique`` the file is the same bytes, and has the same name, whenever its content is the same.
@@ -156,7 +157,8 @@ def write_pieces(
             for array in pieces[name].content:
                 yield _bytes(np.asarray(array, order="C"))
 
-    return write_atomic(folder / f"{digest_name(header)}{SUFFIX}", content())
+    path = folder / f"{digest_name(header)}{SUFFIX}"
+    return path.write(content()) if isinstance(path, Remote) else write_atomic(path, content())
 
 
 def _refuse(clip: ClipRows) -> None:

@@ -14,12 +14,13 @@ from mmmos import progress
 from mmmos.errors import StoreError, UsageError, first_line
 from mmmos.features.store.compaction import Compacted, compact
 from mmmos.features.store.index import Index
+from mmmos.features.store.location import location
 from mmmos.features.store.reading import damaged_entries, open_shard
-from mmmos.features.store.shard import SUFFIX, DamagedShard
+from mmmos.features.store.remote import Place, Remote, listed
+from mmmos.features.store.shard import SPEC, SUFFIX, DamagedShard
 from mmmos.files import key_of
 
 DAMAGED = ".damaged"
-SPEC = "spec.json"
 _FOLDER = re.compile(r"-[0-9a-f]{12}$")
 # Bytes of a spec.
 _LIMIT = 1 << 16
@@ -42,14 +43,15 @@ class SetSummary:
         return asdict(self)
 
 
-def folders(store: str | Path) -> list[Path]:
+def folders(store: str | Path) -> list[Place]:
     """The folders of feature sets of a store. Raises ``UsageError`` when there is no store."""
-    if not Path(store).is_dir():
+    place = location(store)
+    if not place.is_dir():
         raise UsageError(f"There is no store {str(store)!r}; mmmos features extract makes one.")
-    return sorted(path for path in Path(store).iterdir() if _FOLDER.search(path.name) and path.is_dir())
+    return sorted((path for path in place.iterdir() if _FOLDER.search(path.name) and path.is_dir()), key=str)
 
 
-def spec_of(folder: Path) -> tuple[dict[str, Any], str]:
+def spec_of(folder: Place) -> tuple[dict[str, Any], str]:
     """What ``spec.json`` of a feature set says, and the fingerprint that follows from it.
 
     Raises ``OSError``, and ``ValueError`` where it is no spec or not that of the folder.
@@ -68,7 +70,7 @@ def spec_of(folder: Path) -> tuple[dict[str, Any], str]:
     return about, fingerprint
 
 
-def fingerprint_of(folder: Path) -> str:
+def fingerprint_of(folder: Place) -> str:
     """The fingerprint of a feature set. Raises ``StoreError`` where ``spec.json`` does not tell."""
     try:
         return spec_of(folder)[1]
@@ -119,8 +121,8 @@ def verify(store: str | Path, *, full: bool = False) -> list[str]:
         except StoreError as error:
             problems.append(str(error))
             fingerprint = ""
-        problems += [f"{path} was set aside as damaged. Delete it." for path in sorted(folder.glob(f"*{DAMAGED}"))]
-        paths = sorted(folder.glob(f"*{SUFFIX}"))
+        problems += [f"{path} was set aside as damaged. Delete it." for path in listed(folder, f"*{DAMAGED}")]
+        paths = listed(folder, f"*{SUFFIX}")
         for path in progress.track(paths, len(paths), f"verifying {folder.name}"):
             try:
                 _check(path, folder.name, fingerprint, full)
@@ -134,10 +136,12 @@ def verify(store: str | Path, *, full: bool = False) -> list[str]:
     return problems
 
 
-def _check(path: Path, folder: str, fingerprint: str, full: bool) -> None:
+def _check(path: Place, folder: str, fingerprint: str, full: bool) -> None:
     contents = open_shard(path)
     if not contents.fingerprint.startswith(folder[-12:]) or (fingerprint and contents.fingerprint != fingerprint):
         raise StoreError(f"{path} belongs to another feature set ({contents.fingerprint[:12]}).")
+    if full and isinstance(path, Remote):
+        path.forget()
     if full and (damaged := damaged_entries(contents)):
         raise DamagedShard(
             f"{path} is damaged: the rows of {len(damaged)} of its {len(contents.keys)} clips are not what was written."

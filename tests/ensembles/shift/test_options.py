@@ -12,7 +12,8 @@ from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.shift.anchoring import anchored
 from mmmos.ensembles.shift.importance import bounded, importance, repeated
 from mmmos.ensembles.shift.leaving_out import displacement
-from mmmos.ensembles.training import keyed_specs, train
+from mmmos.ensembles.training import train
+from mmmos.ensembles.wanted import keyed_specs
 from mmmos.errors import RecipeError, UnknownName, UsageError
 
 SIZES = {"train": 160, "dev": 40, "pam": 80, "eval": 80}

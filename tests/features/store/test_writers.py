@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -159,6 +160,18 @@ def test_compactions_alone_race_without_loss(tmp_path):
         for each in some:
             each.end()
         assert assert_sound(FeatureSet(root, SPEC), dict.fromkeys(range(6), 1), range(6)) == list(range(6))
+
+
+def test_hosts_that_share_a_folder_may_have_the_same_process_ids(tmp_path):
+    def host(say):
+        with mock.patch("os.getpid", lambda: 7):
+            FeatureSet(tmp_path, SPEC).prepare()
+            write(tmp_path, say, list(CLIPS), 0)
+
+    hosts = [Process(host) for _ in range(3)]
+    assert [sorted(map(int, each.end())) for each in hosts] == [list(CLIPS)] * 3
+    assert_settled(tmp_path, CLIPS)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_two_that_find_the_same_damage_keep_what_the_first_has_mended(tmp_path):
