@@ -2,6 +2,7 @@
 
 import email
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_dependencies(metadata):
 def test_constraints_hold_every_dependency(metadata):
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower() for line in lines if line and not line.startswith("#")}
-    wanted = {r.split(";")[0].split(">")[0].strip().lower() for r in metadata.get_all("Requires-Dist")}
+    wanted = {re.split(r"[;>\[]", r)[0].strip().lower() for r in metadata.get_all("Requires-Dist")}
     assert not wanted - pinned
     assert not [line for line in lines if line and not line.startswith("#") and "==" not in line]
 

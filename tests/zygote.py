@@ -5,10 +5,13 @@ for the shell that calls it: with its folder, environment, stdin, stdout, stderr
 The serving process has a single thread, so that a fork has all there is; it runs no command itself.
 """
 
+import atexit
+import gc
 import json
 import os
 import socket
 import sys
+import threading
 
 # huggingface_hub is not among what these import: it reads the environment on import.
 IMPORTED = (
@@ -33,6 +36,8 @@ def serve(address: str) -> None:
     for name in IMPORTED:
         import_module(name)
     import_module("mmmos.cli").build()
+    # What is there already is not looked through, and so not copied, in a fork.
+    gc.freeze()
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
     if threads > 1 or "huggingface_hub" in sys.modules:
         sys.exit(f"{threads} threads; huggingface_hub is imported: {'huggingface_hub' in sys.modules}")
@@ -87,7 +92,17 @@ def run(files: list[int], arguments: list[str], folder: str, environment: dict[s
     sys.argv[:] = ["mmmos", *arguments]
     from mmmos.cli import main
 
-    main()
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    # An interpreter that ends takes down all that was imported, for as long as importing it took.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def call(address: str, arguments: list[str]) -> int:

@@ -106,7 +106,8 @@ def train_shard(
 def trained(recipe: EnsembleRecipe, features: Features, clips: pd.DataFrame, *, folder: Path, name: str) -> Pool:
     """The pool of the heads that are trained already. Raises ``UsageError`` when there are none."""
     wanted = wanted_heads(recipe, features, clips, folder=folder, name=name)
-    done = {key: wanted.specs[key] for key in wanted.done()}
+    there = wanted.done()
+    done = {key: spec for key, spec in wanted.specs.items() if key in there}
     if not done:
         raise UsageError(
             f"None of the {len(wanted.specs)} heads of {name!r} is trained on these clips; train them first."

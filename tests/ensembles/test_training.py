@@ -15,7 +15,7 @@ import pytest
 
 from mmmos.ensembles import runs
 from mmmos.ensembles.data import gather
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training import train, trained
 from mmmos.ensembles.wanted import keyed_specs
 from mmmos.errors import InputError, StoreError, UnknownName, UsageError
 from mmmos.metrics import srcc
@@ -68,6 +68,13 @@ def test_the_second_call_trains_nothing_and_gives_the_same(build, world, tmp_pat
     second = train(grid(build), world.features, world.clips, folder=tmp_path)
     assert len(fits) == 4 and bytes_below(tmp_path) == written
     assert all(first.scores[name].tobytes() == second.scores[name].tobytes() for name in first.scores)
+
+
+def test_the_pool_of_what_is_trained_is_in_the_recipes_order(build, world, tmp_path):
+    recipe = build.recipe({"head": "ridge", "options": {"alpha": [10.0**power for power in range(-4, 5)]}})
+    pool = train(recipe, world.features, world.clips, folder=tmp_path, name="many")
+    again = trained(recipe, world.features, world.clips, folder=tmp_path, name="many")
+    assert again.keys == pool.keys and np.array_equal(again.scores["eval"], pool.scores["eval"])
 
 
 def test_a_head_does_not_depend_on_its_grid_or_on_the_number_of_processes(build, world, tmp_path):

@@ -132,5 +132,5 @@ def test_models_of_several_gpus_are_loaded_by_their_processes_and_not_by_the_dri
     features = extract(clips, [fake.name], store=store)
     assert features.ids == ("c0", "c1", "c2", "c3")
     assert loads.read_text().split() == ["cpu", "cuda", "cuda:1", "cuda", "cuda:1"]
-    assert threads == [8] * 4
+    assert threads[-4:] == [8] * 4
     assert len(work._loaded) == 1
