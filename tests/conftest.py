@@ -50,6 +50,15 @@ def mmmos_script(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         process.stdin.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_cluster_is_left() -> Generator[None]:
+    """Clusters wait for the next call for as long as the process lives, and take its time."""
+    yield
+    for name in ("on_dask", "on_ray"):
+        if engine := sys.modules.get(f"mmmos.parallel.{name}"):
+            engine.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `mmmos demo FOLDER --size tiny` leaves; made once for all workers. Not to be written to."""

@@ -244,6 +244,7 @@ def _cluster(job: Job, stop: Event) -> Iterator[_Cluster]:
 
 
 @atexit.register
-def _close_kept() -> None:
+def close() -> None:
+    """End the clusters of our own that wait for a next call."""
     while _kept:
         _kept.pop().close()

@@ -213,7 +213,7 @@ def _connected(job: Job, stop: Event) -> Iterator[None]:
     """
     address, count = job.workers.address, job.workers.jobs or places.cores()
     if _own and (address or _own != count):
-        _leave()
+        close()
     if ray.is_initialized() and not _own:
         yield
         return
@@ -226,7 +226,7 @@ def _connected(job: Job, stop: Event) -> Iterator[None]:
         raise
     finally:
         if address or stop.is_set() or ending.is_set():
-            _leave()
+            close()
 
 
 def _connect(address: str | None, count: int) -> None:
@@ -273,7 +273,7 @@ def _unheard() -> Iterator[None]:
 
 
 @atexit.register
-def _leave() -> None:
+def close() -> None:
     """Leave the cluster that this module joined; one that is ours ends."""
     global _own, _end
     _idle.clear()

@@ -29,11 +29,7 @@ def backend(request):
     """An engine; its cluster is started by the first test and ended after the last."""
     pytest.importorskip("distributed" if request.param == "dask" else "ray")
     yield request.param
-    end(import_module(f"mmmos.parallel.on_{request.param}"))
-
-
-def end(engine):
-    getattr(engine, "_close_kept", getattr(engine, "_leave", None))()
+    import_module(f"mmmos.parallel.on_{request.param}").close()
 
 
 @pytest.fixture
