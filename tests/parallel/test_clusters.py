@@ -66,7 +66,9 @@ def test_a_task_that_ends_every_worker_is_named_and_the_others_are_done(two, tmp
     found = parallel.map(partial(cluster_tasks.die_at, tmp_path, (7, 8)), range(20), jobs=two, lost=lambda n: -n)
     assert sorted(found) == [-8, -7, *(n for n in range(20) if n not in (7, 8))]
     again = {number: times for number, times in Counter(cluster_tasks.executed(tmp_path)).items() if times != 1}
-    assert again == {"7": LIMIT, "8": LIMIT}
+    assert again.pop("7") == again.pop("8") == LIMIT
+    # On Dask a result may die with its worker before it is fetched.
+    assert not again if two.backend == "ray" else set(again.values()) <= {2}
 
 
 def test_a_model_and_bound_arguments_come_to_a_worker_once(two, tmp_path):

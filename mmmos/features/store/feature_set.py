@@ -123,10 +123,8 @@ class FeatureSet:
 
     def __getstate__(self) -> dict[str, Any]:
         """In another process, the same place, opened there when it is first read."""
-        store, folder = (
-            place if isinstance(place, Remote) else place.absolute() for place in (self.store, self.folder)
-        )
-        return {"spec": self.spec, "store": store, "folder": folder, "_readers": OrderedDict()}
+        places = [each if isinstance(each, Remote) else each.absolute() for each in (self.store, self.folder)]
+        return {"spec": self.spec, "store": places[0], "folder": places[1], "_readers": OrderedDict()}
 
     @cached_property
     def index(self) -> Index:
