@@ -6,8 +6,6 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-import mmmos
-from mmmos.errors import SetupError
 from mmmos.parallel import inside
 from mmmos.parallel.inside import Context
 
@@ -33,9 +31,5 @@ class Function(WorkerPlugin):
 
 def perform(version: str, context: Context, name: str, number: int, task: Any) -> Any:
     """A task of the function that was brought as ``name``. Raises ``SetupError`` where the versions differ."""
-    if version != mmmos.__version__:
-        raise SetupError(
-            f"The Dask workers have mmmos {mmmos.__version__}, and this is mmmos {version};"
-            " install the same version everywhere."
-        )
+    inside.check_version(version)
     return inside.perform(context, _functions[name], number, task)

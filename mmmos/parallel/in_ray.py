@@ -7,8 +7,6 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-import mmmos
-from mmmos.errors import SetupError
 from mmmos.parallel import inside
 from mmmos.parallel.inside import Context
 
@@ -22,11 +20,7 @@ class Performer:
 
     def enter(self, version: str, context: Context, function: Callable[[Any], Any]) -> None:
         """Take the function of a job. Raises ``SetupError`` where the versions differ."""
-        if version != mmmos.__version__:
-            raise SetupError(
-                f"The Ray workers have mmmos {mmmos.__version__}, and this is mmmos {version};"
-                " install the same version everywhere."
-            )
+        inside.check_version(version)
         self._context, self._function = context, function
 
     def perform(self, number: int, task: Any) -> Any:

@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from mmmos import progress
+from mmmos.errors import SetupError
 
 T = TypeVar("T")
 
@@ -106,6 +107,16 @@ def here(logs: str | None) -> Iterator[Callable[[Callable[[Any], T], int, Any], 
         yield partial(perform, Context((), _usable(logs), progress.form()))
     finally:
         leave()
+
+
+def check_version(driver: str) -> None:
+    """Raise ``SetupError`` where this worker has another version of MMMOS than the process that sends it tasks."""
+    from mmmos import __version__
+
+    if driver != __version__:
+        raise SetupError(
+            f"The workers have mmmos {__version__}, and this is mmmos {driver}; install the same version everywhere."
+        )
 
 
 def label_of(task: object) -> str:

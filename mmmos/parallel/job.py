@@ -12,6 +12,8 @@ from mmmos.parallel.places import Workers
 
 # How often a task may end the process that carries it out, before the others go on without it.
 LIMIT = 3
+# What an error adds that ends a call before its tasks are done.
+SAVED = "What is finished is saved; the same command goes on from there."
 
 
 class _Lost:

@@ -22,7 +22,7 @@ import mmmos
 from mmmos.errors import SetupError, first_line
 from mmmos.parallel import places
 from mmmos.parallel.ending import block_the_terminal, ending
-from mmmos.parallel.job import LIMIT, LOST, Job
+from mmmos.parallel.job import LIMIT, LOST, SAVED, Job
 
 try:
     import dask
@@ -38,8 +38,6 @@ PATIENCE = 15.0
 DROUGHT = 60.0
 # s between two looks at the workers, and at whether the tasks are still wanted.
 LOOK = 0.2
-
-_SAVED = "What is finished is saved; the same command goes on from there."
 
 _lock = threading.Lock()
 _kept: list["_Cluster"] = []
@@ -152,7 +150,7 @@ class _Cluster:
             elif now - self._inhabited > DROUGHT:
                 raise SetupError(
                     f"The Dask scheduler at {self.address} has had no worker for {DROUGHT:.0f} s. Start some with:"
-                    f" dask worker {self.address}\n{_SAVED}"
+                    f" dask worker {self.address}\n{SAVED}"
                 )
         return min(self._size, most or self._size)
 
@@ -175,7 +173,7 @@ class _Cluster:
 
     def gone(self) -> SetupError:
         """What is said of a scheduler that is no longer there."""
-        return SetupError(f"The Dask scheduler at {self.address} no longer answers. {_SAVED}")
+        return SetupError(f"The Dask scheduler at {self.address} no longer answers. {SAVED}")
 
     def close(self) -> None:
         """Leave the cluster; one that is ours ends."""

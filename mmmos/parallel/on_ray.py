@@ -23,7 +23,7 @@ from mmmos.errors import SetupError, first_line
 from mmmos.parallel import places
 from mmmos.parallel.ending import block_the_terminal, ending
 from mmmos.parallel.in_ray import Performer
-from mmmos.parallel.job import LIMIT, LOST, Job
+from mmmos.parallel.job import LIMIT, LOST, SAVED, Job
 
 # Nothing is sent home, and no GPU is hidden from a worker that was given none.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -40,8 +40,6 @@ PATIENCE = 15.0
 DROUGHT = 60.0
 # s between two looks at whether the tasks are still wanted.
 LOOK = 0.2
-
-_SAVED = "What is finished is saved; the same command goes on from there."
 
 _lock = threading.Lock()
 _idle: list["_Actor"] = []
@@ -146,9 +144,7 @@ class _Crew:
             self._at_work = now
         elif now - self._at_work > DROUGHT:
             what = "1 CPU and 1 GPU" if self._gpus else "1 CPU"
-            raise SetupError(
-                f"The Ray cluster at {self._head} had no free place ({what}) for {DROUGHT:.0f} s. {_SAVED}"
-            )
+            raise SetupError(f"The Ray cluster at {self._head} had no free place ({what}) for {DROUGHT:.0f} s. {SAVED}")
         if now - self._answered > 1.0:
             if _answers(self._head, 1.0):
                 self._answered = now
@@ -157,7 +153,7 @@ class _Crew:
 
     def _gone(self) -> SetupError:
         self._headless = True
-        return SetupError(f"The head of the Ray cluster at {self._head} no longer answers. {_SAVED}")
+        return SetupError(f"The head of the Ray cluster at {self._head} no longer answers. {SAVED}")
 
     def close(self) -> None:
         """Actors of our own cluster that have nothing to do stay; the others end. Without a head none can be ended."""

@@ -106,9 +106,9 @@ def test_what_a_task_raises_arrives_as_it_was(two, capfd):
 
 def test_another_version_is_refused():
     in_dask, in_ray = (pytest.importorskip(f"mmmos.parallel.{name}") for name in ("in_dask", "in_ray"))
-    with pytest.raises(SetupError, match=r"Dask workers have mmmos .*, and this is mmmos 0\.0\.1"):
+    with pytest.raises(SetupError, match=r"The workers have mmmos .*, and this is mmmos 0\.0\.1"):
         in_dask.perform("0.0.1", Context(), "square", 0, 1)
-    with pytest.raises(SetupError, match=r"Ray workers have mmmos .*, and this is mmmos 0\.0\.1"):
+    with pytest.raises(SetupError, match=r"The workers have mmmos .*, and this is mmmos 0\.0\.1"):
         in_ray.Performer([]).enter("0.0.1", Context(), cluster_tasks.square)
 
 
