@@ -7,24 +7,43 @@ JOBS ?= 2
 ARGS ?=
 SOAK ?= 20
 SOAKED := tests/audio tests/features/store
+OLDEST ?= .venv-oldest
+# What meets other libraries most, in a few minutes.
+SAMPLED := tests/features/test_encoders.py tests/features/test_melstats.py tests/features/test_wavlm.py \
+    tests/features/test_transformers.py tests/features/extraction/test_extract.py tests/features/extraction/test_resume.py \
+    tests/features/test_weights.py tests/features/store/test_store.py tests/features/store/test_compaction.py \
+    tests/features/store/test_remote.py tests/audio/test_containers.py tests/audio/test_streaming.py \
+    tests/test_resampling.py tests/test_manifest.py tests/test_metrics.py tests/test_recipe.py tests/test_registry.py \
+    tests/ensembles/heads tests/ensembles/training/test_training.py tests/ensembles/test_onnx.py tests/ensembles/test_tuning.py \
+    tests/ensembles/bundle/test_golden.py tests/hub tests/parallel/test_loky.py tests/parallel/test_clusters.py \
+    tests/scoring/test_scorer.py tests/scoring/test_metric.py tests/statistics tests/submissions tests/app/test_view.py \
+    tests/cli/test_inputs.py tests/cli/test_features.py tests/cli/test_mistakes.py
+# Read by promise to the last line and branch.
+COVERED := mmmos/features/store/*,mmmos/manifest/*,mmmos/submissions/check.py,mmmos/ensembles/bundle/*
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-DECLARED := setup.cfg pyproject.toml constraints.txt
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS)
+DECLARED := setup.cfg pyproject.toml $(CONSTRAINTS)
 SHELVES := features ensembles submissions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check soak docs bench fix commands shelves clean
+.PHONY: help demo test lint check soak oldest coverage docs reference notebook dist installed bench fix shelves clean
 
 help:
 	@echo "make demo     synthesize a small rated corpus and run the whole pipeline on it (demo/)"
 	@echo "make test     the tests"
 	@echo "make check    format, lint, types and tests"
 	@echo "make soak     the store and the decoder under kills, faults and damage, SOAK=20 times as often as in the tests"
+	@echo "make oldest   some of the tests with the oldest versions that setup.cfg admits, in $(OLDEST)"
+	@echo "make coverage the tests, with the lines and branches that none of them reaches"
 	@echo "make docs     the documentation, as docs/_build/index.html"
+	@echo "make reference write docs/reference/ from the code"
+	@echo "make notebook run docs/tutorials/story.ipynb and store what it shows"
+	@echo "make dist     the wheel and the source archive, in dist/"
+	@echo "make installed the wheel in an empty environment: versions, help, a demo"
 	@echo "make bench    quick benchmarks against what people do today"
 	@echo "make fix      format, and mend what the linter can mend"
-	@echo "make commands write docs/commands.md from the code"
 	@echo "make shelves  copy the packaged recipes to features/, ensembles/, submissions/"
 	@echo "make clean    remove caches and build outputs; keeps $(VENV) and demo/"
 
@@ -42,12 +61,41 @@ check: lint test
 soak: $(VENV)/.test
 	@MMMOS_SOAK=$(SOAK) $(BIN)/pytest -n $(JOBS) --dist worksteal $(SOAKED) $(ARGS)
 
+oldest:
+	@$(MAKE) --no-print-directory test VENV=$(OLDEST) CONSTRAINTS=constraints-oldest.txt ARGS="$(SAMPLED) $(ARGS)"
+
+coverage: $(VENV)/.test
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --fail-under=95
+	@$(BIN)/coverage report --include='$(COVERED)' --fail-under=100
+
 docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo "docs/_build/index.html"
 
-commands: $(VENV)/.test
-	@$(BIN)/python docs/commands.py
+reference: $(VENV)/.test
+	@$(BIN)/python docs/generate
+
+notebook: $(VENV)/.test
+	@cd docs/tutorials && $(abspath $(BIN))/python -c "import nbclient, nbformat; \
+	story = nbformat.read('story.ipynb', 4); nbclient.NotebookClient(story, record_timing=False).execute(); \
+	nbformat.write(story, 'story.ipynb')"
+
+dist: $(VENV)/.test
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
+	@ls dist
+
+# Nothing of the checkout is in reach: another folder, another home, an environment with the wheel and what it needs.
+installed: dist
+	@empty=$$(mktemp -d) && trap 'rm -rf "$$empty"' EXIT && \
+	$(PYTHON) -m venv "$$empty/venv" && \
+	"$$empty/venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt dist/*.whl && \
+	mkdir "$$empty/home" "$$empty/work" && cd "$$empty/work" && \
+	env -i HOME="$$empty/home" PATH="$$empty/venv/bin:/usr/bin:/bin" sh -ec \
+	'mmmos --version; mmmos --help > /dev/null; mmmos demo --size tiny -q; ls demo/submissions/demo'
 
 bench: $(VENV)/.test
 	@for script in benchmarks/*.py; do echo "$$script" && $(BIN)/python "$$script" --quick || exit 1; done
@@ -60,7 +108,7 @@ shelves:
 	@for shelf in $(SHELVES); do mkdir -p $$shelf && cp mmmos/recipes/$$shelf/*.toml mmmos/recipes/$$shelf/*.md $$shelf/; done
 
 clean:
-	@rm -rf build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	@find mmmos tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:

@@ -28,7 +28,9 @@ from pathlib import Path
 from million import RATE, SECONDS, keys_of, material, seconds
 
 from mmmos import parallel
-from mmmos.features.extract import Options, complete, open_set, resolve
+from mmmos.features.extraction.extract import complete, open_set
+from mmmos.features.extraction.options import Options
+from mmmos.features.spec import resolve
 from mmmos.manifest import read_manifest
 
 PAUSE = 0.02

@@ -27,13 +27,13 @@ from torch.optim.adam import adam
 from torch.utils.data import DataLoader, Dataset
 
 import mmmos
-from mmmos.ensembles.engine import trainer
-from mmmos.ensembles.engine.feeds import Member
-from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.pooled import MLP
 from mmmos.ensembles.losses import loss
 from mmmos.ensembles.recipe import EnsembleRecipe
+from mmmos.ensembles.training.engine import trainer
+from mmmos.ensembles.training.engine.feeds import Member
+from mmmos.ensembles.training.engine.trainer import feed_of
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
 

@@ -23,11 +23,11 @@ import numpy as np
 import soundfile
 
 from mmmos import audio
-from mmmos.features.clips import find
 from mmmos.features.decoding import windows
 from mmmos.features.encoding import cutter
-from mmmos.features.extract import open_set, resolve
-from mmmos.features.spec import EncoderSpec, FeatureSpec
+from mmmos.features.extraction.clips import find
+from mmmos.features.extraction.extract import open_set
+from mmmos.features.spec import EncoderSpec, FeatureSpec, resolve
 from mmmos.features.store.compaction import compact
 from mmmos.manifest import read_manifest
 
@@ -54,7 +54,8 @@ FAKE = EncoderCard("fake", "fake", lambda *_: Fake(), "none", 8000, 1, 8, 0.1, 8
 
 EXTRACTION = """
 import json, sys, time
-from mmmos.features.extract import Options, complete
+from mmmos.features.extraction.options import Options
+from mmmos.features.extraction.extract import complete
 from mmmos.manifest import read_manifest
 
 def memory(what):

@@ -23,14 +23,13 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from mmmos.features import clips as finding
 from mmmos.features.encoders import encoder
-from mmmos.features.extract import resolve
-from mmmos.features.spec import EncoderSpec, FeatureSpec
+from mmmos.features.extraction import clips as finding
+from mmmos.features.extraction.work import feature_spec
+from mmmos.features.spec import EncoderSpec, FeatureSpec, resolve
 from mmmos.features.store import FeatureSet, write
 from mmmos.features.store.compaction import compact
 from mmmos.features.store.shard import ClipRows
-from mmmos.features.work import feature_spec
 
 CHUNK = 32
 SMALL = FeatureSpec("scale", EncoderSpec("scale", "scale", 16_000, 1, 4, 0.02, 400, "none"))
@@ -78,7 +77,7 @@ def large_store(folder, count):
 RERUN = """
 import json, sys, time
 import pandas as pd
-from mmmos.features.extract import complete
+from mmmos.features.extraction.extract import complete
 clips = pd.read_csv(sys.argv[1], index_col="id", nrows=int(sys.argv[3]))
 complete(clips.head(1), "melstats", store=sys.argv[2])
 opened = []

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmmos.ensembles.engine.feeds import Member
-from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.frame_set import FrameSet
 from mmmos.ensembles.heads.frames import Frames
 from mmmos.ensembles.heads.inputs import Standardiser
 from mmmos.ensembles.heads.sequences import BLSTMT
+from mmmos.ensembles.training.engine.feeds import Member
+from mmmos.ensembles.training.engine.trainer import feed_of
 from mmmos.features.spec import EncoderSpec, FeatureSpec
 from mmmos.features.store import FeatureSet, write
 from mmmos.features.store.shard import ClipRows

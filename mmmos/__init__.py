@@ -16,14 +16,14 @@ _WHERE = {
     "check_submission": "mmmos.submissions.check",
     "encoder": "mmmos.features.encoders",
     "evaluate": "mmmos.metrics",
-    "extract": "mmmos.features.extract",
+    "extract": "mmmos.features.extraction.extract",
     "load": "mmmos.scoring",
     "locate": "mmmos.manifest",
     "make_corpus": "mmmos.demo",
     "read_manifest": "mmmos.manifest",
     "run": "mmmos.pipeline",
     "select": "mmmos.ensembles.ensemble",
-    "train": "mmmos.ensembles.training",
+    "train": "mmmos.ensembles.training.train",
     "write_submission": "mmmos.submissions.write",
 }
 
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from mmmos.axes import AXES
     from mmmos.demo import make_corpus
     from mmmos.ensembles.ensemble import select
-    from mmmos.ensembles.training import train
+    from mmmos.ensembles.training.train import train
     from mmmos.errors import MmmosError
     from mmmos.features.encoders import encoder
-    from mmmos.features.extract import extract
+    from mmmos.features.extraction.extract import extract
     from mmmos.manifest import locate, read_manifest
     from mmmos.metrics import evaluate
     from mmmos.parallel import Workers

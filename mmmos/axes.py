@@ -7,6 +7,12 @@ Scores are means of ratings on the raw scale, ``SCALE`` = 0 to 10.
 from mmmos.errors import UnknownName, did_you_mean
 
 AXES = ("PQ", "PC", "CE", "CU")
+"""Short names of Production Quality, Production Complexity, Content Enjoyment and Content Usefulness, in the order of
+tables and arrays (Audiobox-Aesthetics, arXiv 2502.05139). Scores are means of ratings, 0 to 10.
+
+>>> mmmos.AXES
+('PQ', 'PC', 'CE', 'CU')
+"""
 
 LONG_NAMES = {
     "PQ": "Production_Quality",

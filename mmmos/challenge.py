@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from mmmos import manifest, recipe
 from mmmos.axes import AXES
 from mmmos.ensembles import recipe as ensemble_recipe
-from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import check_rule
 from mmmos.ensembles.recipe import SEALED, SelectRecipe
+from mmmos.ensembles.training.data import OUT_OF_FOLD
 from mmmos.errors import RecipeError, UnknownName, UsageError
 from mmmos.features import spec as feature_spec
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
@@ -31,10 +31,15 @@ class DataSection(Recipe):
     """``[data]``: manifests of each set, and roots to replace in their paths. Relative paths lie beside the file."""
 
     train: Names
+    """Labelled clips, natural: what heads learn from."""
     dev: Names = Field(default_factory=list)
+    """Labelled clips, natural: early stopping of heads without folds, calibration, selection."""
     pam: Names = Field(default_factory=list)
+    """Labelled clips, synthetic (AES-PAM): what the ensemble is chosen on."""
     eval: Names = Field(default_factory=list)
+    """Clips to predict; their scores, if there are any, are read after the submission is written."""
     root: dict[str, str] = Field(default_factory=dict)
+    """Prefixes of paths, and the folders that stand for them."""
 
     def roots(self, workspace: Path) -> dict[str, str]:
         """Path prefixes and the folders that stand for them."""
@@ -48,11 +53,14 @@ class DataSection(Recipe):
 
 
 class FeaturesSection(Recipe):
-    """``[features]``: a recipe, or encoders in place of one; ``store`` is a folder of the workspace."""
+    """``[features]``: a recipe, or encoders in place of one."""
 
     recipe: str | None = None
+    """Name or path of a feature recipe, or an encoder's name."""
     encoders: list[str | EncoderRecipe] | None = None
+    """Encoders in place of a recipe, by name or as tables."""
     store: str = "features"
+    """The store: a folder of the workspace, or a URL."""
 
     @model_validator(mode="after")
     def _one_of(self) -> "FeaturesSection":
@@ -64,22 +72,27 @@ class FeaturesSection(Recipe):
         """The feature recipe that is meant; weights that lie in the workspace are found there."""
         if self.encoders is not None:
             return FeatureRecipe(encoders=self.encoders).beside(workspace)
-        return feature_spec.read_recipe(str(self.recipe), str(workspace)).beside(workspace)
+        return feature_spec.resolve(str(self.recipe), workspace).beside(workspace)
 
 
 class EnsemblesSection(Recipe):
     """``[ensembles]``: the recipe of heads and selection."""
 
     recipe: str
+    """Name or path of an ensemble recipe."""
 
 
 class SubmissionSection(Recipe):
-    """``[submission]``: format and folder name; ``missing`` = "mean" answers unusable clips with the training mean."""
+    """``[submission]``: format and folder name."""
 
     format: str = "audiomos2025-track2"
+    """Name or path of a submission format."""
     name: str = Field(default="submission", pattern=f"^{NAME}$")
+    """Name of the folder in ``submissions/`` and of the chosen ensemble."""
     missing: Literal["error", "mean"] = "error"
+    """What unusable clips of ``eval`` are: an error, or answered with the training mean."""
     header: bool | None = None
+    """Whether an optional header is written; by default as the format says."""
 
 
 class Challenge(Recipe):
@@ -133,6 +146,8 @@ def read(path: str | Path, *, ensembles: str | None = None) -> Inputs:
     """Read a challenge file, its recipes, its format and its manifests; nothing is computed if any of them is wrong.
 
     ``ensembles``: another ensemble recipe in place of the file's own. Scores of the evaluation set are not read.
+    Raises ``UsageError`` (``RecipeError``, ``UnknownName``) for the file, recipes and format, ``InputError`` for the
+    manifests.
     """
     if Path(path).name == FILE and not Path(path).exists():
         folder = Path(path).resolve().parent

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmmos import hub, parallel, registry
 from mmmos.errors import MmmosError, first_line
-from mmmos.features import weights
+from mmmos.features import encoders, weights
 
 PACKAGES = (
     "numpy",
@@ -134,7 +134,7 @@ def _weights() -> Iterator[Finding]:
     absent = []
     for name in _encoders():
         try:
-            card = registry.load("encoders", name)
+            card = encoders.card(name)
             path = weights.is_here(card.weights, card.revision) if card.weights else None
             if path:
                 digest = weights.checked(path, card.sha256)

@@ -11,7 +11,16 @@ from typing import Any
 
 
 class MmmosError(Exception):
-    """Base of all errors that are shown as a sentence, without a traceback; they survive the way between processes."""
+    """Base of all errors that are shown as a sentence, without a traceback; they survive the way between processes.
+
+    ``exit_code`` is that of the command that it ends. Parts of the sentence are attributes of the subclasses.
+
+    >>> try:
+    ...     mmmos.encoder("melstat")
+    ... except mmmos.MmmosError as error:
+    ...     error.guess, error.exit_code
+    ('melstats', 2)
+    """
 
     exit_code = 1
 

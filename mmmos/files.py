@@ -27,7 +27,8 @@ LEFT_BEHIND = 3600.0
 def write_atomic(path: str | Path, data: Bytes | str | Iterable[Bytes]) -> Path:
     """Write a file, whole or in pieces, under a temporary name in its folder; fsync, rename, fsync the folder.
 
-    A reader sees the old content or all of the new one, also after a kill or a power cut.
+    A reader sees the old content or all of the new one, also after a kill or a power cut. Returns the path; raises
+    ``OSError`` where the disk refuses, and then the old content stays.
     """
     path = Path(path)
     _make_folders(path.parent)
@@ -91,7 +92,7 @@ def _write_all(descriptor: int, piece: Bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the renames inside a folder durable, where the platform and the file system can."""
-    if os.name == "posix":
+    if os.name == "posix":  # pragma: no branch (not on Windows)
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -192,7 +192,7 @@ def _facts(label: str, done: int, total: int, elapsed: float) -> dict[str, Any]:
 
 
 def _words(done: int, total: int, elapsed: float) -> str:
-    """ "12 of 300, 3.1/s, 1 min 33 s left"."""
+    """As in 12 of 300, 3.1/s, 1 min 33 s left."""
     left = _left(done, total, elapsed)
     parts = [f"{done} of {total}" if total else str(done), _pace(done, elapsed)]
     if left and elapsed >= _MEASURED:

@@ -38,6 +38,8 @@ def read(path: str | Path, model: type[R]) -> R:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else None
         hint = f" Did you mean {near!r}?" if near else ""
         raise UsageError(f"There is no file {str(path)!r}.{hint}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} cannot be read: it is a folder; name a file in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     return parse(text, model, str(path))

@@ -22,7 +22,7 @@ class Resampler(Protocol):
     """Takes a mono signal block by block."""
 
     def push(self, block: Samples, last: bool = False) -> Samples:
-        """The samples (float32) that are certain by now; with ``last`` all that are left."""
+        """The samples ``(samples,)`` that are certain by now; with ``last`` all that are left."""
         ...
 
 
@@ -36,7 +36,10 @@ def resampler(kernel: str, rate: int, target: int) -> Resampler:
 
 
 def resample(signal: Samples, rate: int, target: int, kernel: str = "soxr-hq") -> Samples:
-    """A whole mono signal at another rate; the same array when the rates agree."""
+    """A whole mono signal ``(samples,)`` from ``rate`` to ``target`` Hz; the same array when these agree.
+
+    It becomes samples × target / rate samples, rounded (``sinc-hann``: up). Raises ``UnknownName``.
+    """
     return signal if rate == target else resampler(kernel, rate, target).push(signal, last=True)
 
 

@@ -62,7 +62,11 @@ def test_the_scores_of_the_evaluation_set_are_not_read(read):
         ("eval =", "evall =", "mine.toml:5: unknown key 'data.evall'. Did you mean 'eval'?"),
         ('"melstats"', '"melstat"', "no encoder 'melstat'. Did you mean 'melstats'?"),
         ('encoders = ["melstats"]', "", "give either recipe"),
-        ('encoders = ["melstats"]', 'recipe = "melstatss"', "no feature recipe 'melstatss'. Did you mean 'melstats'?"),
+        (
+            'encoders = ["melstats"]',
+            'recipe = "melstatss"',
+            "no feature recipe or encoder 'melstatss'. Did you mean 'melstats'?",
+        ),
         ('"tiny.toml"', '"quik"', "no ensemble recipe 'quik'. Did you mean 'quick'?"),
         ('"tiny.toml"', '"none.toml"', "no ensemble recipe file"),
         ('name = "first"', 'name = "../first"', "submission.name"),
@@ -77,6 +81,11 @@ def test_a_typo_in_the_file_is_one_sentence(read, old, new, sentence):
         # An encoder is looked up when it is loaded.
         mmmos.encoder("melstat")
     assert sentence in str(caught.value)
+
+
+def test_a_folder_without_a_challenge_is_told_of_init(tmp_path):
+    with pytest.raises(UsageError, match=rf"There is no challenge\.toml in {tmp_path}; mmmos init lays out"):
+        challenge.read(tmp_path / "challenge.toml")
 
 
 def test_a_manifest_that_is_not_there_is_bad_input(read):
@@ -97,6 +106,10 @@ def test_a_manifest_that_is_not_there_is_bad_input(read):
         (
             'train = ["train", "pam"]\n[[grid]]\nhead = "mlp"\nfolds = 1\n[select]\nrule = "top_k"\non = "pam"',
             "no labelled set 'pam'. Known: dev.",
+        ),
+        (
+            RECIPE.replace("[select]", 'importance = true\ntarget = "pan"\n[select]'),
+            "target: There is no set of [data] 'pan'. Did you mean 'pam'?",
         ),
         ('axes = ["PQ"]\n' + RECIPE, "axes: PC is missing, which the format"),
         (

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmmos import demo
 from mmmos.axes import AXES, LONG_NAMES
 from mmmos.demo import make_corpus
 from mmmos.demo.degradations import DEGRADATIONS, LEVELS, chain_of, degrade, quality_left
@@ -128,13 +129,24 @@ def test_somebody_elses_files_are_not_overwritten(tmp_path, name):
     assert contents(tmp_path) == {name: b"mine"}
 
 
+def test_a_marker_that_names_other_folders_removes_nothing_there(tmp_path):
+    (tmp_path / "mine").write_text("kept")
+    folder = tmp_path / "corpus"
+    (folder / "features").mkdir(parents=True)
+    (folder / "features" / "mine").write_text("kept")
+    marker = {"bytes": {"../mine": 4, "features/mine": 4, str(tmp_path / "mine"): 4}}
+    (folder / "corpus.json").write_text(json.dumps(marker))
+    demo._make_room(folder, [], demo._read_marker(folder))
+    assert (tmp_path / "mine").exists() and (folder / "features" / "mine").exists()
+
+
 def test_an_unknown_size_is_refused(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'small'"):
         make_corpus(tmp_path / "new", size="smal")
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("size, counts", [("tiny", (24, 10, 12, 18)), ("small", (120, 40, 40, 72))])
+@pytest.mark.parametrize(("size", "counts"), [("tiny", (24, 10, 12, 18)), ("small", (120, 40, 40, 72))])
 def test_sizes(size, counts):
     clips = plan_clips(0, size)
     assert tuple(sum(clip.set == name for clip in clips) for name in SETS) == counts
@@ -283,7 +295,7 @@ def test_raters_stay_on_the_scale():
 
 
 @pytest.mark.parametrize("make", [*NATURAL.values(), *SYNTHETIC.values()], ids=[*NATURAL, *SYNTHETIC])
-@pytest.mark.parametrize("rate, n", [(16000, 12800), (48000, 40001)])
+@pytest.mark.parametrize(("rate", "n"), [(16000, 12800), (48000, 40001)])
 def test_generators_make_k_audible_sources(make, rate, n):
     for k in (1, 3):
         sources = make(seeded(1), seeded(2), k, n, rate)

@@ -1,11 +1,10 @@
 """Every fenced block of the README and the docs is run, or read by the model that it is for.
 
 The blocks of a page run in their order in one copy of the tiny demo workspace: bash through the shell, python in one
-namespace. A toml block begins with a comment that names its file, and is written there. `make` only says what it
-would do.
+namespace. A toml block begins with a comment that names its file, and is written there; so is a python block that
+begins with one. `make` only says what it would do.
 """
 
-import importlib.util
 import os
 import re
 import shlex
@@ -18,16 +17,20 @@ from pathlib import Path
 
 import pytest
 
-from mmmos import audio, recipe, registry
+from mmmos import audio, recipe
 from mmmos.challenge import Challenge
 from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.features.spec import FeatureRecipe
 from mmmos.submissions.formats import Format
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+GENERATED = sorted((DOCS / "reference").glob("*.md"))
+WRITTEN = [page for folder in (DOCS, DOCS / "guide", DOCS / "tutorials") for page in sorted(folder.glob("*.md"))]
+PAGES = [ROOT / "README.md", *WRITTEN]
 TEXTS = [
     *PAGES,
+    *GENERATED,
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
@@ -35,7 +38,7 @@ TEXTS = [
 ]
 
 FENCE = re.compile(r"^(```+)(\S*)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w./-]+\.toml)$")
+FILE = re.compile(r"# ([\w./-]+\.(?:toml|py))$")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Block:
     language: str
     text: str
     line: int
+
+    @property
+    def file(self) -> str | None:
+        """The file that its first line names, as in ``# features/mine.toml``."""
+        named = FILE.match(self.text.partition("\n")[0])
+        return named[1] if named else None
 
 
 def blocks(page: Path) -> list[Block]:
@@ -80,6 +89,8 @@ def test_blocks_run(page, workspace, shell):
         where = f"{title(page)}:{block.line}"
         if block.language == "bash":
             run_bash(block, where)
+        elif block.language == "python" and block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             # Blank lines before the block give tracebacks the page's own line numbers.
             exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
@@ -104,17 +115,30 @@ def read_toml(block: Block, where: str) -> None:
     found = recipe.parse(block.text, model, where)
     if isinstance(found, EnsembleRecipe):
         assert found.specs(["melstats"], where)
-    named = FILE.match(block.text.splitlines()[0])
-    assert named, f"{where}: the first line says which file this is, as in # features/mine.toml"
+    assert block.file, f"{where}: the first line says which file this is, as in # features/mine.toml"
     # The workspace's own challenge.toml stays: its manifests are there.
-    if named[1] != "challenge.toml":
-        Path(named[1]).write_text(block.text, encoding="utf-8")
+    if block.file != "challenge.toml":
+        Path(block.file).write_text(block.text, encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=title)
 def test_links_lead_somewhere(page):
-    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
-    assert not [target for target in targets if not (page.parent / target).exists()]
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", prose(page)):
+        led_to = page.parent / target if target else page
+        assert led_to.exists(), f"{title(page)} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(led_to), f"{title(page)}: {target} has no heading #{anchor}"
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to a page's headings may name, as GitHub and MyST make it of them."""
+    headings = re.findall(r"^#{1,6} +(.+?) *$", prose(page), re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading).lower()) for heading in headings]
+    return {text.replace(" ", "-") for text in words}
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=title)
@@ -134,29 +158,16 @@ def test_length(name, most):
     assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= most
 
 
-def test_commands_page_is_of_the_code():
-    spec = importlib.util.spec_from_file_location("commands_page", ROOT / "docs" / "commands.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert text == module.page(), "docs/commands.md is out of date; type: make commands"
-
-
-@pytest.mark.parametrize(
-    ("kind", "page"),
-    [("encoders", "encoders"), ("heads", "heads"), ("losses", "heads"), ("selectors", "ensembles")],
-)
-def test_everything_registered_is_described(kind, page):
-    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    assert not [name for name in registry.names(kind) if f"`{name}`" not in text]
-
-
 def test_every_reason_and_flag_is_described_in_its_own_words():
-    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "audio.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", (DOCS / "guide" / "audio.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted([*audio.REASONS, *audio.FLAGS])
 
 
-def test_every_page_is_in_the_contents():
-    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").split("```{toctree}")[1]
-    named = ["index", *re.findall(r"^(\w+)$", contents, re.MULTILINE)]
-    assert sorted(page.stem for page in PAGES[1:]) == sorted(named)
+def test_every_page_is_in_one_table_of_contents():
+    trees = re.findall(
+        r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    named = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    notebooks = sorted((DOCS / "tutorials").glob("*.ipynb"))
+    pages = [page.relative_to(DOCS).with_suffix("").as_posix() for page in [*WRITTEN, *GENERATED, *notebooks]]
+    assert sorted(named) == sorted(page for page in pages if page != "index")

@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+import soundfile
 
 from mmmos import doctor, registry
 from mmmos.errors import SetupError
@@ -64,6 +65,12 @@ def test_checks_that_cannot_be_carried_out_are_findings(monkeypatch):
     monkeypatch.setattr("mmmos.features.encoders.find_device", fail)
     table = findings()
     assert (table.loc[["device", *registry.KINDS], "state"] == "broken").all()
+
+
+def test_formats_that_the_decoder_lacks_are_named(monkeypatch):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "FLAC": "", "OGG": "", "AIFF": ""})
+    row = findings().loc["decoder"]
+    assert row["state"] == "broken" and row["detail"].startswith("libsndfile lacks MP3; install")
 
 
 def test_ffmpeg_may_be_absent_and_the_network_off(monkeypatch):

@@ -68,6 +68,23 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypa
     files.sync_folder(tmp_path)
 
 
+def test_a_folder_that_fails_to_be_synced_is_a_failure(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync_folder(tmp_path)
+
+
+def test_folders_above_that_may_not_be_read_are_not_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.write_atomic(tmp_path / "new" / "a.txt", "x")
+    assert synced == [tmp_path / "new"] and (tmp_path / "new" / "a.txt").read_bytes() == b"x"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

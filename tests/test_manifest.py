@@ -630,6 +630,21 @@ def test_an_input_that_cannot_be_opened_is_named(write, monkeypatch):
     assert problem.file == str(path) and "cannot be read: No such file" in problem.what
 
 
+def test_a_folder_inside_that_cannot_be_listed_is_named(write, tmp_path, monkeypatch):
+    write("d/a.wav", "")
+    write("d/locked/b.wav", "")
+    listed = os.scandir
+
+    def refuse(folder):
+        if os.fspath(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    problem = only_problem(tmp_path / "d")
+    assert problem.file == str(tmp_path / "d" / "locked") and problem.what == "cannot be listed: Permission denied"
+
+
 # Locate.
 
 

@@ -20,7 +20,7 @@ from mmmos.ensembles.ensemble import Ensemble
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import SelectRecipe
 from mmmos.ensembles.selectors import Selection
-from mmmos.features.extract import status
+from mmmos.features.extraction.extract import status
 from mmmos.features.sharing.exports import export
 from mmmos.scoring import tables
 from mmmos.scoring.score import Score

@@ -6,13 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import tomllib
 import zipfile
+from collections.abc import Callable
 from configparser import ConfigParser
 from email.message import Message
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import mmmos
 from mmmos.recipe import SHELVES, packaged_files
@@ -33,7 +38,9 @@ def not_source(folder: str, names: list[str]) -> set[str]:
     outputs = {name for name in names if name == "__pycache__" or name.endswith(".egg-info")}
     if Path(folder) == ROOT:
         return outputs | {name for name in names if name in {"build", "dist", "demo"} or name.startswith(".")}
-    if Path(folder).parent == ROOT and Path(folder).name in {*SHELVES, "docs"}:
+    if Path(folder) == ROOT / "docs":
+        return outputs | {"_build"}
+    if Path(folder).parent == ROOT and Path(folder).name in SHELVES:
         outputs |= {name for name in names if (Path(folder) / name).is_dir()}
     return outputs
 
@@ -73,7 +80,12 @@ def test_metadata(metadata):
     assert metadata["Keywords"]
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_payload().startswith("# MMMOS")
-    assert {"test", "docs"} <= set(metadata.get_all("Provides-Extra"))
+
+
+def test_the_extra_all_is_every_extra_of_users(metadata):
+    (everything,) = [r for r in metadata.get_all("Requires-Dist") if re.search(r"""extra == ["']all["']$""", r)]
+    named = re.search(r"mmmos\[(.*?)\]", everything)[1].split(",")
+    assert sorted(named) == sorted(set(metadata.get_all("Provides-Extra")) - {"all", "docs", "test"})
 
 
 def test_dependencies(metadata):
@@ -82,22 +94,60 @@ def test_dependencies(metadata):
     assert not required & {"torchaudio", "torchvision", "torchcodec", "timm", "muq"}
 
 
-def test_constraints_hold_every_dependency(metadata):
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {line.split("==")[0].lower() for line in lines if line and not line.startswith("#")}
-    wanted = {re.split(r"[;>\[]", r)[0].strip().lower() for r in metadata.get_all("Requires-Dist")}
-    assert not wanted - pinned
-    assert not [line for line in lines if line and not line.startswith("#") and "==" not in line]
+def declared(extras: set[str] | None = None) -> dict[str, str]:
+    """The requirements of setup.cfg and of some extras (None: all): canonical name -> bound."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    blocks = [setup["options"]["install_requires"]]
+    blocks += [block for extra, block in setup["options.extras_require"].items() if extras is None or extra in extras]
+    found = [re.match(r"([\w.-]+)(?:\[.*\])?(.*)", line) for block in blocks for line in block.split()]
+    return {canonicalize_name(match[1]): match[2].removeprefix(">=") for match in found if match[1] != "mmmos"}
+
+
+def pinned(file: str) -> dict[str, str]:
+    """The pins of a file of constraints: canonical name -> version."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    pins = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def test_constraints_hold_every_dependency():
+    assert not declared().keys() - pinned("constraints.txt").keys()
+
+
+def test_the_oldest_constraints_are_the_lower_bounds():
+    # Of torch, only 2.13.0 has a CPU build where the tests run.
+    bounds = {name: Version(bound) for name, bound in declared().items() if bound and name != "torch"}
+    pins = pinned("constraints-oldest.txt")
+    assert {name: Version(pins[name]) for name in bounds} == bounds
+    assert not declared({"test"}).keys() - pins.keys()
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
+def test_constraints_are_sorted_and_in_lower_case(file):
+    for section in re.split(r"\n\n(?:#.*\n)+", (ROOT / file).read_text(encoding="utf-8").strip())[1:]:
+        names = [line.split("==")[0].replace("_", "-") for line in section.splitlines()]
+        assert names == sorted({name.lower() for name in names})
+
+
+def test_the_licence_of_every_dependency_of_users_is_told():
+    licences = tomllib.loads((ROOT / "docs/licences.toml").read_text(encoding="utf-8"))
+    told = {kind: {canonicalize_name(name) for name in names} for kind, names in licences.items()}
+    core = declared(set()).keys()
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    users = set(setup["options.extras_require"]) - {"all", "docs", "test"}
+    assert told == {"core": core, "extras": declared(users).keys() - core}
 
 
 def test_entry_points(wheel):
-    declared = ConfigParser()
-    declared.optionxform = str
-    declared.read_string(wheel.read(f"mmmos-{mmmos.__version__}.dist-info/entry_points.txt").decode())
-    assert declared["console_scripts"]["mmmos"] == "mmmos.cli:main"
-    assert "melstats" in declared["mmmos.encoders"]
+    points = ConfigParser()
+    points.optionxform = str
+    points.read_string(wheel.read(f"mmmos-{mmmos.__version__}.dist-info/entry_points.txt").decode())
+    assert points["console_scripts"]["mmmos"] == "mmmos.cli:main"
+    assert "melstats" in points["mmmos.encoders"]
     for group in ("heads", "losses", "selectors"):
-        assert declared.options(f"mmmos.{group}")
+        assert points.options(f"mmmos.{group}")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
@@ -120,10 +170,63 @@ def test_the_source_archive_is_a_checkout_without_outputs(built):
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     shelves = {f"{shelf}/{file.name}" for shelf in SHELVES for file in packaged_files(shelf)}
-    own = {"Makefile", "constraints.txt", "CHANGELOG.md", "CITATION.cff", "tests/conftest.py", "docs/index.md"}
+    own = {"Makefile", "constraints.txt", "constraints-oldest.txt", "CHANGELOG.md", "CITATION.cff"}
+    kinds = {".py", ".md", ".toml", ".cfg", ".ipynb", ".css", ".png"}
+    for folder in ("tests", "docs", "benchmarks"):
+        found = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.suffix in kinds}
+        own |= {path.as_posix() for path in found if not {"_build", "build"} & set(path.parts)}
     assert not (shelves | own) - names
     assert not names & set(OUTPUTS)
     assert not [name for name in names if name.endswith(".pyc")]
+
+
+@pytest.fixture(scope="module")
+def alone(built, tmp_path_factory) -> Callable[[str, Path], str]:
+    """Runs code in a folder by an interpreter that has the installed wheel and its dependencies, and no checkout."""
+    target = tmp_path_factory.mktemp("target")
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([*pip, "--no-deps", "--no-index", "--target", target, wheel], check=True)
+    path = [str(target), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+
+    def run(code: str, folder: Path) -> str:
+        # Without site, the links of editable installations are not read.
+        command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {path}\n{code}"]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=folder)
+        assert not done.returncode, done.stderr
+        assert str(ROOT) not in done.stdout
+        return done.stdout
+
+    return run
+
+
+def test_the_wheel_works_where_no_checkout_is(alone, tmp_path):
+    code = """
+import mmmos
+from mmmos import registry
+from mmmos.cli import main
+
+def call(*arguments):
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        assert not end.code, arguments
+
+call("--version")
+call("--help")
+call("init", "mine")
+call("features", "list")
+clips = mmmos.read_manifest("clips.csv", labels=set())
+assert all(registry.names(kind) for kind in ("encoders", "heads", "losses", "selectors"))
+print(mmmos.__file__, list(clips.index))
+"""
+    (tmp_path / "clips.csv").write_text("sample_id,data_path\na,a.wav\nb,b.wav\n", encoding="utf-8")
+    told = alone(code, tmp_path)
+    assert told.startswith(mmmos.__version__)
+    for words in ("Usage: mmmos", "melstats", "['a', 'b']"):
+        assert words in told
+    for shelf in SHELVES:
+        assert {file.name for file in (tmp_path / "mine" / shelf).iterdir()} >= {f.name for f in packaged_files(shelf)}
 
 
 def loaded_by(code: str) -> set[str]:

@@ -15,10 +15,11 @@ import mmmos
 from mmmos import pipeline
 from mmmos.axes import LONG_NAMES
 from mmmos.challenge import read
-from mmmos.ensembles import work as heads
+from mmmos.ensembles.training import work as heads
 from mmmos.errors import InputError, UsageError
-from mmmos.features import extract as extraction
-from mmmos.pipeline import boards, shards
+from mmmos.features.extraction import extract as extraction
+from mmmos.pipeline import answer, boards, shards
+from mmmos.submissions.write import write_submission
 
 RECIPE = """
 [[grid]]
@@ -140,6 +141,32 @@ def test_an_answer_of_another_ensemble_is_not_taken_for_done(copy):
     assert (copy.parent / "submissions" / "demo" / "answer.txt").read_bytes() != before
 
 
+def test_an_answer_that_was_edited_is_not_taken_for_done(copy):
+    path = copy.parent / "submissions" / "demo" / "answer.txt"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*rest, first]))
+    assert pipeline.plan(copy).iloc[-1]["to_do"] == 1
+
+
+def test_an_answer_that_is_not_what_was_written_is_an_error(copy, monkeypatch):
+    def lose_a_line(*given, **options):
+        folder = write_submission(*given, **options)
+        path = Path(options["to"]) / "answer.txt"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+        return folder
+
+    shutil.rmtree(copy.parent / "submissions")
+    monkeypatch.setattr(answer, "write_submission", lose_a_line)
+    with pytest.raises(InputError, match=r"answer\.txt"):
+        pipeline.run(copy, jobs=1, intervals=0)
+
+
+def test_provenance_does_not_say_where_weights_lie():
+    encoders = ["melstats", {"encoder": "wavlm", "weights": "/home/me/tiny.pt"}, {"encoder": "m2d", "weights": "o/m"}]
+    recipe = answer._without_folders({"encoders": encoders})
+    assert [each["weights"] for each in recipe["encoders"][1:]] == ["tiny.pt", "o/m"]
+
+
 def test_a_report_never_stands_beside_the_answer_of_another_ensemble(copy, monkeypatch):
     (copy.parent / "ensembles" / "light.toml").write_text(RECIPE.replace("k = 2", "k = 1"))
 
@@ -220,11 +247,23 @@ def test_scores_outside_the_range_are_moved_to_its_ends_and_counted(copy, caplog
 def test_without_clips_to_predict_there_are_leaderboards_and_no_answer(copy):
     lines = [line for line in copy.read_text().splitlines(keepends=True) if not line.startswith("eval")]
     copy.write_text("".join(lines))
+    assert pipeline.run(copy, jobs=1, intervals=0).answer is None
+    assert (copy.parent / "submissions" / "demo" / "answer.txt").is_file(), "it is of the same ensemble"
     shutil.rmtree(copy.parent / "submissions")
     outcome = pipeline.run(copy, jobs=1, intervals=0)
     assert outcome.answer is None and set(outcome.boards) == {"dev", "pam", "oof"}
     assert {path.suffix for path in outcome.folder.iterdir()} == {".csv", ".md", ".html"}
     assert pipeline.plan(copy).iloc[-1]["wanted"] == 0
+
+
+def test_an_average_on_the_scale_of_a_set_is_the_whole_pool_and_says_so(copy):
+    recipe = copy.parent / "ensembles" / "light.toml"
+    recipe.write_text(RECIPE.partition("[select]")[0] + '[select]\nrule = "average"\ncalibrate = "dev"\n')
+    outcome = pipeline.run(copy, jobs=1, intervals=0)
+    assert len(outcome.ensemble) == 4 and "mean of all heads" not in set(outcome.boards["pam"]["model"])
+    page = (outcome.folder / "report.html").read_text()
+    assert "4 of 4 heads are averaged, by average." in page and "flatter the ensemble" not in page
+    assert "Predictions are on the scale of dev" in page and "Would they be chosen again?" not in page
 
 
 def test_choosing_by_another_rule_writes_another_record(copy):

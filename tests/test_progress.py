@@ -18,6 +18,7 @@ from mmmos.errors import UnknownName
 @pytest.fixture
 def shown(monkeypatch):
     monkeypatch.setattr(progress, "_shown", True)
+    monkeypatch.setattr(progress, "_form", "bar")
     monkeypatch.setattr(progress, "_DELAY", 0.0)
 
 
@@ -107,8 +108,8 @@ def test_closed_early_it_closes_the_items(shown, monkeypatch, where):
         finally:
             closed.append(True)
 
-    with closing(progress.track(items(), 9, "work")) as shown:
-        next(shown)
+    with closing(progress.track(items(), 9, "work")) as tracked:
+        next(tracked)
     assert closed == [True]
 
 

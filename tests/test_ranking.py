@@ -173,6 +173,25 @@ def test_where_the_audio_is_gone_the_report_does_without(copy):
     assert evidence.excerpts(copy.parent / "kept", clips, features) == found
 
 
+def test_what_would_take_long_is_left_out_of_the_report_of_a_large_pool(finished, tmp_path, monkeypatch):
+    pool, _ = pipeline.finished_pool(finished)
+    ensemble = mmmos.select(pool, rule="top_k", k=2, on="pam")
+    monkeypatch.setattr(evidence, "CHEAP", 10)
+    assert evidence.chosen_again(tmp_path, ensemble) is None and evidence.contributed(tmp_path, ensemble) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_rule_does_not_allow_is_left_out_of_the_report(finished, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise UsageError("Too few clips to draw from.")
+
+    pool, _ = pipeline.finished_pool(finished)
+    monkeypatch.setattr(evidence, "stability", refuse)
+    caplog.set_level("INFO", "mmmos")
+    assert evidence.chosen_again(tmp_path, mmmos.select(pool, rule="top_k", k=2, on="pam")) is None
+    assert "Left out of the report: Too few clips to draw from." in caplog.text
+
+
 def test_ceilings_appear_where_a_manifest_lists_ratings(copy):
     folder = copy.parent
     rated = {json.loads(line)["data_path"]: line for line in (folder / "annotations.jsonl").read_text().splitlines()}

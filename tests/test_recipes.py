@@ -8,7 +8,7 @@ import pytest
 import mmmos
 from mmmos import recipe, registry
 from mmmos.ensembles import recipe as ensembles
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.features import spec as features
 from mmmos.features.encoders.melstats import LAYERS
 from mmmos.submissions.formats import read_format

@@ -18,7 +18,7 @@ IMPORTED = (
     *(
         "mmmos.pipeline",
         "mmmos.scoring",
-        "mmmos.features.extract",
+        "mmmos.features.extraction.extract",
         "mmmos.submissions.check",
         "mmmos.submissions.write",
     ),

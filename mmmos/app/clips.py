@@ -140,7 +140,7 @@ def uploads(items: Any, folder: Path) -> Iterator[Upload]:
         if isinstance(path, str) and is_upload(Path(path), folder):
             yield Upload(name, Path(path))
         else:
-            yield Upload(name, None, reason if reason in ("too_large",) else "upload_failed")
+            yield Upload(name, None, reason if reason == "too_large" else "upload_failed")
 
 
 def is_upload(path: Path, folder: Path) -> bool:

@@ -40,7 +40,7 @@ def prepare(folder: Path) -> None:
 def free_port(wanted: int) -> int:
     """The wanted port of this machine, or any free one for 0. Raises ``UsageError`` for one that is taken."""
     with socket.socket() as listener:
-        if os.name == "posix":
+        if os.name == "posix":  # pragma: no branch - not so on Windows
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, wanted))

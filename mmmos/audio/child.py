@@ -41,9 +41,9 @@ class Child:
         self._owner = os.getpid()
         self._process = _started()
         assert self._process.stdin and self._process.stdout and self._process.stderr
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests, self._answers, self._said = self._process.stdin, self._process.stdout, self._process.stderr
         self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll:
+        if self._poll:  # pragma: no branch (not on Windows)
             self._poll.register(self._answers, select.POLLIN)
 
     @property
@@ -105,14 +105,13 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
                 os.killpg(self.pid, signal.SIGKILL)
-            else:
+            else:  # pragma: no cover (Windows)
                 self._process.kill()
 
     def _close(self) -> None:
-        for pipe in (self._requests, self._answers, self._process.stderr):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for pipe in (self._requests, self._answers, self._said):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _answer(self, *kinds: int) -> tuple[int, bytearray]:
         """The next message, of one of these kinds. Raises ``Rejected``."""
@@ -131,7 +130,7 @@ class Child:
         """So many bytes. Raises ``Rejected`` where they do not come."""
         data = bytearray(count)
         left = memoryview(data)
-        while len(left):
+        while left:
             if self._poll and not self._poll.poll(TIMEOUT * 1000):
                 raise Rejected("decode_timeout", f"the decoder said nothing for {TIMEOUT:g} s and was ended")
             try:
@@ -156,15 +155,14 @@ class Child:
 
     def _wait(self) -> None:
         """Until the process is ready. Raises ``SetupError`` where it ends by itself before."""
-        assert self._process.stderr
         try:
             self._answer(worker.READY)
         except Rejected as error:
             if (self._process.returncode or 0) <= 0:
                 raise
-            said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            said = self._said.read().decode("utf-8", "replace").strip().splitlines()
             raise SetupError(f"The decoding process cannot start: {said[-1] if said else error.detail}") from None
-        self._process.stderr.close()
+        self._said.close()
         self._ready = True
 
 
@@ -180,7 +178,7 @@ def _started() -> "subprocess.Popen[bytes]":
         if error.errno in (errno.ENOENT, errno.EACCES):
             raise SetupError(f"The decoding process cannot start: {error}") from None
         raise Rejected("decoder_crashed", f"the decoding process cannot start: {error.strerror or error}") from None
-    if sys.platform == "linux" and process.stdout:
+    if sys.platform == "linux" and process.stdout:  # pragma: no branch (Linux)
         import fcntl
 
         with contextlib.suppress(OSError):

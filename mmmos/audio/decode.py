@@ -59,7 +59,7 @@ def _sequential() -> Any:
     """
     import soundfile
 
-    class Sequential(soundfile.SoundFile):
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
         def seekable(self) -> bool:
             return False
 
@@ -114,15 +114,19 @@ def _read_error(path: str | Path, view: opening.View) -> Rejected | None:
 
 
 def _failed(reason: str, place: str) -> Rejected:
+    _check_memory(reason)
+    return Rejected("decode_error", f"{_plain(reason)}, {place}")
+
+
+def _check_memory(reason: str) -> None:
+    """Raise ``MemoryError`` where libsndfile failed for want of memory."""
     if "malloc" in reason or "memory" in reason.lower():
         raise MemoryError(reason)
-    return Rejected("decode_error", f"{_plain(reason)}, {place}")
 
 
 def _undecodable(head: bytes, reason: str) -> Rejected:
     """Why a file could not be opened, told from its first bytes."""
-    if "malloc" in reason:
-        raise MemoryError(reason)
+    _check_memory(reason)
     text = head.lstrip()[:15].decode("latin-1").lower()
     if text.startswith(("<!doctype", "<html", "<?xml", "{")):
         return Rejected("not_audio", f"it begins with {text!r}: a failed download?")

@@ -30,9 +30,7 @@ def mono(samples: Samples) -> Samples:
 
 
 def cancels(beginning: Samples) -> bool:
-    """Whether the mean of the channels loses nearly all of their energy."""
-    if beginning.shape[1] == 1 or not len(beginning):
-        return False
+    """Whether the mean over channels of ``(samples, channels)``, of one sample at least, loses nearly all energy."""
     energy = np.square(beginning, dtype=np.float64).mean()
     return bool(energy > SILENCE and np.square(mono(beginning), dtype=np.float64).mean() < CANCELLED * energy)
 

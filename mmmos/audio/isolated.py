@@ -85,5 +85,5 @@ def _forget() -> None:
 
 
 atexit.register(close)
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch (not on Windows)
     os.register_at_fork(after_in_child=_forget)

@@ -20,12 +20,12 @@ POLICY = {
 
 
 def check_rate(rate: float) -> None:
-    """Raises ``Rejected`` (bad_rate)."""
+    """Raises ``Rejected`` (bad_rate) for a rate outside ``RATES``, in Hz."""
     if not RATES[0] <= rate <= RATES[1]:
         raise Rejected("bad_rate", f"{rate:g} Hz; allowed are {RATES[0]} to {RATES[1]} Hz")
 
 
 def check_channels(channels: int) -> None:
-    """Raises ``Rejected`` (bad_channels)."""
+    """Raises ``Rejected`` (bad_channels) for none, or more than ``CHANNELS``."""
     if not 1 <= channels <= CHANNELS:
         raise Rejected("bad_channels", f"{channels} channels; allowed are 1 to {CHANNELS}")

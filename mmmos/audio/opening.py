@@ -127,11 +127,6 @@ class View:
         self._at += len(ours) + len(theirs)
         return len(ours) + len(theirs)
 
-    def read(self, count: int) -> bytes:
-        """At most ``count`` bytes."""
-        buffer = bytearray(count)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
-
     def _file_bytes(self, count: int, at: int) -> bytes:
         if not count or at >= self._size:
             return b""

@@ -26,8 +26,6 @@ class Segment:
         begin, stop = self.start or 0.0, math.inf if self.end is None else self.end
         if not 0 <= begin < stop:
             raise Rejected("bad_segment", f"the segment from {begin:g} s to {stop:g} s holds nothing")
-        if not begin < math.inf:
-            raise Rejected("bad_segment", "the segment starts at infinity")
         longest = begin + limits.MAX_SECONDS
         return round(begin * rate), round(min(stop, longest) * rate) + (stop > longest)
 

@@ -25,7 +25,8 @@ FORMAT = struct.Struct("<qqd")
 READY, ALIVE, HEADER, BLOCK, END, REJECTED = range(6)
 
 
-def main(memory: int) -> None:
+# What is not covered runs in the process itself, which is killed and may write no file.
+def main(memory: int) -> None:  # pragma: no cover
     """Serve until the requests end; ``memory`` in bytes is what decoding may take beyond what the process has."""
     import soundfile  # noqa: F401 (loaded before memory is counted)
 
@@ -38,7 +39,7 @@ def main(memory: int) -> None:
         _serve(answers, *json.loads(waiting.get()))
 
 
-def _pipes() -> tuple[int, int]:
+def _pipes() -> tuple[int, int]:  # pragma: no cover
     """The pipes to the other process, out of the way of libraries that print: theirs goes nowhere."""
     requests, answers = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -47,7 +48,7 @@ def _pipes() -> tuple[int, int]:
     return requests, answers
 
 
-def _limit(memory: int) -> None:
+def _limit(memory: int) -> None:  # pragma: no cover
     """No files, no core dumps, and on Linux so much memory; Ctrl-C is the other process's to decide."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.dont_write_bytecode = True
@@ -65,7 +66,7 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _listen(requests: int, waiting: "queue.SimpleQueue[bytes]") -> None:
+def _listen(requests: int, waiting: "queue.SimpleQueue[bytes]") -> None:  # pragma: no cover
     """Take in requests; at their end all of this session ends at once, with whatever it started."""
     with os.fdopen(requests, "rb") as lines:
         for line in lines:
@@ -101,7 +102,7 @@ def _send(answers: int, kind: int, content: Any = b"") -> None:
     try:
         for part in (MESSAGE.pack(kind, len(content)), content):
             left = memoryview(part)
-            while len(left):
+            while left:
                 left = left[os.write(answers, left) :]
-    except OSError:
+    except OSError:  # pragma: no cover
         os._exit(0)

@@ -29,13 +29,14 @@ def build() -> "App":
     """The application with all its commands."""
     from cyclopts import App, Parameter
 
-    from mmmos.cli import ensembles, features, root, submissions
+    from mmmos.cli import completion, ensembles, features, root, submissions
 
     app = App(
         name="mmmos",
         help="Predict what people think of audio: manifest → features → ensembles → submissions.",
         help_epilogue=EPILOGUE,
         version=__version__,
+        version_format="plaintext",
         default_parameter=Parameter(negative=()),
         suppress_keyboard_interrupt=False,
     )
@@ -43,6 +44,7 @@ def build() -> "App":
         app.command(command)
     for noun in (features, ensembles, submissions):
         app.command(noun.app)
+    app.command(completion.installer(app), name="--install-completion")
     return app
 
 

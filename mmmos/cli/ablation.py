@@ -1,28 +1,31 @@
 """``mmmos ensembles ablate``: what each encoder, layer, loss and head contributes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from mmmos.cli.options import ChallengeFile, EnsembleRecipe, Intervals, Jobs, Json, Metric, TrainingDevice
 from mmmos.cli.output import put_table, say, shown_path, with_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Table = Literal["contributions", "axes", "curve", "generalisation", "sizes"]
+
 
 def ablate(
-    recipe: str | None = None,
+    recipe: EnsembleRecipe = None,
     /,
     *,
-    table: str = "contributions",
+    table: Table = "contributions",
     on: list[str] | None = None,
-    metric: str = "utt_SRCC",
+    metric: Metric = "utt_SRCC",
     factor: list[str] | None = None,
-    intervals: int = 200,
+    intervals: Intervals = 200,
     to: Path | None = None,
-    challenge: Path = Path("challenge.toml"),
-    jobs: int = 0,
-    device: str = "auto",
-    json: bool = False,
+    challenge: ChallengeFile = Path("challenge.toml"),
+    jobs: Jobs = 0,
+    device: TrainingDevice = "auto",
+    json: Json = False,
 ) -> int:
     """What each encoder, layer, loss and head contributes, with intervals; heads that are missing are trained.
 
@@ -30,35 +33,19 @@ def ablate(
 
     Parameters
     ----------
-    recipe
-        An ensemble recipe (name or .toml); by default the challenge's own.
     table
-        contributions, axes (their correlations), curve (by share of the training groups), generalisation (from natural
-        to synthetic audio) or sizes (the mean of the k best).
+        Axes: their correlations; curve: by share of the training groups; generalisation: from natural to synthetic
+        audio; sizes: the mean of the k best.
     on
         Sets that quality is measured on: pam, dev, oof; repeatable. By default all with scores.
-    metric
-        utt_SRCC, utt_LCC, utt_KTAU, utt_MSE, or the same with sys_.
     factor
         encoder, features, layers, loss, head, seed, share, options.lr, …; repeatable. By default all that vary. Named,
         they are shown by domain and axis too, as --json and --to always have them.
-    intervals
-        Bootstrap resamples; 0: no intervals.
     to
         A folder for ablation.csv (contributions) and ablation.md (all tables).
-    challenge
-        The challenge file that names the clips and the features.
-    jobs
-        Processes; 0: one for each core when it takes long.
-    device
-        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
     """
-    from mmmos.errors import UnknownName
-    from mmmos.pipeline.ablation import TABLES
     from mmmos.pipeline.ablation import ablate as look
 
-    if table not in TABLES:
-        raise UnknownName("table", table, TABLES)
     options = {"recipe": recipe, "on": on, "factors": factor, "jobs": jobs, "device": device}
     found = look(challenge, metric=metric, intervals=intervals, **options)  # type: ignore[arg-type]
     shown = found.table(table)

@@ -5,14 +5,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mmmos.cli.inputs import paths_by_name
+from mmmos.cli.options import Device, Weights
 
 
 def app(
     *,
     bundle: str | None = None,
     port: int = 7860,
-    weights: list[str] | None = None,
-    device: str = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
     no_browser: Annotated[bool, Parameter(name="--no-browser")] = False,
 ) -> int:
     """Score audio on a page in the browser: drop files, see and compare their scores. Ctrl-C ends it.
@@ -26,10 +27,6 @@ def app(
         A bundle's name, folder, zip or hf:// address, or audiobox; by default the demo bundle.
     port
         Of 127.0.0.1; 0: any free one.
-    weights
-        NAME=PATH: weights of an encoder that the bundle reads, from a local file or folder; repeatable.
-    device
-        Where encoders run: auto, cpu, cuda, cuda:1, mps.
     no_browser
         Do not open the page.
     """

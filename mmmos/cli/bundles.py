@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmmos.cli.options import ChallengeFile
 from mmmos.cli.output import number_with_interval, put, say, shown_path
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def export(
     /,
     *,
     to: Path | None = None,
-    challenge: Path = Path("challenge.toml"),
+    challenge: ChallengeFile = Path("challenge.toml"),
     overwrite: bool = False,
 ) -> int:
     """Write a chosen ensemble as a bundle: arrays, JSON and a model card, no code, to score audio anywhere.
@@ -28,8 +29,6 @@ def export(
         Name of the ensemble, as in ensembles/NAME.json; by default the challenge's submission.
     to
         A folder, or a zip where it ends in .zip; by default submissions/NAME/bundle of the workspace.
-    challenge
-        The challenge file that names the clips and the features.
     overwrite
         Replace a bundle that is there.
     """

@@ -1,23 +1,41 @@
 """``mmmos features``: encoders, and the store of what they gave."""
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
 from mmmos.cli import store as store_commands
-from mmmos.cli.inputs import Input, refuse_options
-from mmmos.cli.output import printable, put_table, say, say_unusable
+from mmmos.cli.inputs import encoders_and_inputs, refuse_options
+from mmmos.cli.options import (
+    Address,
+    Backend,
+    Device,
+    EncoderNames,
+    FeatureRecipe,
+    Input,
+    Json,
+    Logs,
+    Root,
+    Shard,
+    Store,
+    Strict,
+)
+from mmmos.cli.output import counted, printable, put_table, say, say_unusable
 from mmmos.cli.workers import workers_of
+from mmmos.errors import UsageError
+from mmmos.parallel import shard_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mmmos.features.spec import Encoders
 
 app = App(name="features", help="Encode once, keep on disk: encoders and the store.")
 
 
 @app.command(name="list")
-def list_encoders(*, json: bool = False) -> int:
+def list_encoders(*, json: Json = False) -> int:
     """The registered encoders: weights, licence, input rate, layers, dimension, frame hop, least input.
 
     Example: mmmos features list
@@ -61,47 +79,59 @@ def fetch(*names: str, revision: str = "") -> int:
     Parameters
     ----------
     names
-        Encoders, hub ids owner/name, files hf://owner/name/file.pt, or releases https://….zip.
+        Encoders, feature recipes, hub ids owner/name, files hf://owner/name/file.pt, or releases https://….zip.
     revision
         A commit of the hub repository; by default the encoder's pinned one.
     """
-    from mmmos import registry
-    from mmmos.errors import UsageError
-    from mmmos.features import weights
-
     if not names:
         raise UsageError("Name what to fetch: mmmos features list shows the encoders.")
+
+    from mmmos.features import weights
+
     for name in names:
-        source, pinned, expected = name, revision, ""
-        if "/" not in name:
-            card = registry.load("encoders", name)
-            source, pinned = card.weights, revision or card.revision
-            expected = "" if revision else card.sha256
-        if not source:
-            say(f"The encoder {name} has no weights of its own to fetch.")
-            continue
-        path = weights.fetch(source, pinned)
-        digest = weights.checked(path, expected)
-        say(f"{source}: {path}\nSHA-256 {digest}{' as published' if expected else ''}")
+        for encoder, source, pinned, expected in _weights_of(name, revision):
+            if not source:
+                say(f"The encoder {encoder} has no weights of its own to fetch.")
+                continue
+            path = weights.fetch(source, pinned)
+            digest = weights.checked(path, expected)
+            say(f"{source}: {path}\nSHA-256 {digest}{' as published' if expected else ''}")
     return 0
+
+
+def _weights_of(name: str, revision: str) -> Iterator[tuple[str, str, str, str]]:
+    """Encoder, weights, revision and known SHA-256 of everything that a name stands for."""
+    if "/" in name and not name.endswith(".toml"):
+        yield name, name, revision, ""
+        return
+
+    from mmmos.features.encoders import card as card_of
+    from mmmos.features.spec import resolve
+
+    for table in resolve(name).tables():
+        card = card_of(table.encoder)
+        own = table.weights is None and not (revision or table.revision)
+        pinned = revision or table.revision or (card.revision if table.weights is None else "")
+        yield table.encoder, table.weights or card.weights, pinned, card.sha256 if own else ""
 
 
 @app.command
 def extract(
-    recipe: str,
+    recipe: FeatureRecipe = None,
     /,
     *inputs: Input,
-    store: str = "features",
-    root: list[str] | None = None,
+    encoder: EncoderNames = None,
     weights: str | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
-    device: str = "auto",
+    store: Store = "features",
+    root: Root = None,
+    device: Device = "auto",
     jobs: int = 0,
-    backend: str = "local",
-    address: str | None = None,
-    shard: str | None = None,
-    logs: Path | None = None,
-    strict: bool = False,
+    backend: Backend = "local",
+    address: Address = None,
+    shard: Shard = None,
+    logs: Logs = None,
+    strict: Strict = False,
     retry_rejected: bool = False,
     rehash: bool = False,
     dry_run: bool = False,
@@ -112,32 +142,12 @@ def extract(
 
     Parameters
     ----------
-    recipe
-        A feature recipe (name or .toml), or one encoder.
-    inputs
-        Manifests, folders, globs, or - for a list on stdin.
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
-    root
-        A=B: read paths below A as below B; repeatable.
     weights
         Weights for one encoder: a hub id, a file or a folder.
     precision
-        Of one encoder: float32 or bfloat16, which is another feature set.
-    device
-        Where encoders run: auto, cpu, cuda, cuda:1, mps.
+        Of one encoder; bfloat16 is another feature set.
     jobs
         Processes that decode and encode; 0: this one with a thread on each core, or one for each of several GPUs.
-    backend
-        Where they run: local, dask or ray.
-    address
-        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
-    shard
-        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
-    logs
-        A folder for a log file of each worker.
-    strict
-        Reject audio that is not what its container promises: truncated, or of another length.
     retry_rejected
         Try again what was rejected before.
     rehash
@@ -145,30 +155,42 @@ def extract(
     dry_run
         Say how many clips are there and how many are missing.
     """
-    from mmmos.features import extract as extraction
-    from mmmos.features.spec import EncoderRecipe
-    from mmmos.manifest import read_manifest
-    from mmmos.parallel import shard_of
-
     refuse_options(inputs, extract)
+    chosen, sources = encoders_and_inputs(recipe, inputs, encoder, "mmmos features extract")
     workers, piece = workers_of(backend, address, jobs, logs), shard_of(shard)
-    encoders: extraction.Encoders = recipe
-    if weights or precision:
-        encoders = [EncoderRecipe(encoder=recipe, weights=weights, precision=precision)]
-    everything = read_manifest(list(inputs), root=root, labels=False)
+
+    from mmmos.features.extraction import extract as extraction
+    from mmmos.features.extraction.options import Options
+    from mmmos.features.spec import resolve
+    from mmmos.manifest import read_manifest
+
+    encoders = resolve(_with(chosen, weights, precision))
+    everything = read_manifest(sources, root=root, labels=False)
     clips = extraction.part(everything, piece)
     if shard:
         say(f"shard {piece}: {len(clips):,} of {len(everything):,} clips.")
     if dry_run:
         put_table(extraction.plan(clips, encoders, store=store))
         return 0
-    options = extraction.Options(device, workers, strict, retry_rejected, rehash)
+    options = Options(device, workers, strict, retry_rejected, rehash)
     status = extraction.complete(clips, encoders, store=store, options=options)
-    names = ", ".join(table.set_name for table in extraction.resolve(encoders).tables())
+    names = ", ".join(table.set_name for table in encoders.tables())
     place = store_commands.shown_store(store)
     say(f"{(status['status'] == 'done').sum()} of {len(clips)} clips are in {place} ({names}).")
     _say_flagged(status, "mmmos features show RECIPE INPUT… lists them")
     return say_unusable(status[status["status"] != "done"])
+
+
+def _with(chosen: str | list[str], weights: str | None, precision: str | None) -> "Encoders":
+    """What encodes, with weights and precision where they are given for a single encoder."""
+    from mmmos.features.spec import EncoderRecipe
+
+    if not (weights or precision):
+        return chosen
+    single = chosen if isinstance(chosen, list) else [chosen]
+    if len(single) > 1:
+        raise UsageError(f"--weights and --precision are of one encoder; got {', '.join(single)}. Use a recipe.")
+    return [EncoderRecipe.model_validate({"encoder": single[0], "weights": weights, "precision": precision})]
 
 
 def _say_flagged(status: "pd.DataFrame", more: str) -> None:
@@ -178,16 +200,17 @@ def _say_flagged(status: "pd.DataFrame", more: str) -> None:
     count = ((status["flags"] != "") & (status["status"] == "done")).sum()
     if count:
         listed = ", ".join(f"{row.clips} {row.flag}" for row in flag_counts(status).itertuples())
-        say(f"{count} clips are flagged: {listed}; {more}.")
+        say(f"{counted(count, 'clip')} {'is' if count == 1 else 'are'} flagged: {listed}; {more}.")
 
 
 @app.command
 def show(
-    recipe: str | None = None,
+    recipe: FeatureRecipe = None,
     /,
     *inputs: Input,
-    store: str = "features",
-    root: list[str] | None = None,
+    encoder: EncoderNames = None,
+    store: Store = "features",
+    root: Root = None,
     rejected: bool = False,
     flagged: bool = False,
     manifest: list[str] | None = None,
@@ -200,14 +223,6 @@ def show(
 
     Parameters
     ----------
-    recipe
-        A feature recipe (name or .toml), or one encoder.
-    inputs
-        Manifests, folders, globs, or - for a list on stdin.
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
-    root
-        A=B: read paths below A as below B; repeatable.
     rejected
         List the rejected and failed clips; without a recipe, every rejected clip of the store.
     flagged
@@ -219,16 +234,16 @@ def show(
     """
     import pandas as pd
 
-    from mmmos.errors import UsageError
     from mmmos.features.store import upkeep
 
     refuse_options(inputs, show)
     if manifest:
-        if recipe or rejected or flagged:
+        if recipe or encoder or rejected or flagged:
             raise UsageError("--manifest looks for audio on disk and takes no recipe; leave one of them out.")
         return _show_audio(manifest, root, json)
-    if recipe:
-        return _show_clips(recipe, list(inputs), store, root, rejected, flagged, json)
+    if recipe or encoder:
+        chosen, sources = encoders_and_inputs(recipe, inputs, encoder, "mmmos features show")
+        return _show_clips(chosen, sources, store, root, rejected, flagged, json)
     if flagged:
         raise UsageError("Flags depend on the encoder: mmmos features show RECIPE INPUT… --flagged.")
     if rejected:
@@ -239,14 +254,20 @@ def show(
 
 
 def _show_clips(
-    recipe: str, inputs: list[str], store: str, root: list[str] | None, rejected: bool, flagged: bool, json: bool
+    encoders: str | list[str],
+    inputs: list[str],
+    store: str,
+    root: list[str] | None,
+    rejected: bool,
+    flagged: bool,
+    json: bool,
 ) -> int:
     import pandas as pd
 
-    from mmmos.features.extract import status as status_of
+    from mmmos.features.extraction.extract import status as status_of
     from mmmos.manifest import read_manifest
 
-    status = status_of(read_manifest(inputs, root=root, labels=False), recipe, store=store)
+    status = status_of(read_manifest(inputs, root=root, labels=False), encoders, store=store)
     counts = status["status"].value_counts()
     listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("done", "rejected", "failed", "absent"))
     say(f"Of {len(status)} clips: {listed}.")

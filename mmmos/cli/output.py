@@ -87,16 +87,21 @@ def say_unusable(clips: "pd.DataFrame", limit: int = 10) -> int:
     from mmmos.audio import FAILED
 
     failed = clips["reason"].isin(FAILED)
-    _say_clips(clips[~failed], "were rejected ({counts}):", limit)
+    _say_clips(clips[~failed], f"{'was' if (~failed).sum() == 1 else 'were'} rejected ({{counts}}):", limit)
     _say_clips(clips[failed], "failed ({counts}); the same command tries them again:", limit)
     return 3
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 clip", "1,024 clips"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _say_clips(clips: "pd.DataFrame", what: str, limit: int) -> None:
     if clips.empty:
         return
     counts = ", ".join(f"{count} {reason}" for reason, count in clips["reason"].value_counts().items())
-    say(f"{len(clips)} clips {what.format(counts=counts)}")
+    say(f"{counted(len(clips), 'clip')} {what.format(counts=counts)}")
     for clip, detail in clips["detail"].head(limit).items():
         say(f"  {printable(str(clip))}: {printable(detail)}")
     if len(clips) > limit:

@@ -2,12 +2,14 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmmos.cli.app import app
-from mmmos.cli.output import put_table, say, show_outcome, shown_path
+from mmmos.cli.options import Address, Backend, Intervals, Jobs, Json, Logs, Shard, TrainingDevice
+from mmmos.cli.output import counted, put_table, say, show_outcome, shown_path
 from mmmos.cli.score import score
 from mmmos.cli.workers import workers_of
+from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
     from mmmos.pipeline.shards import Share
@@ -17,12 +19,12 @@ def run(
     challenge: Path = Path("challenge.toml"),
     /,
     *,
-    jobs: int = 0,
-    backend: str = "local",
-    address: str | None = None,
-    shard: str | None = None,
-    logs: Path | None = None,
-    device: str = "auto",
+    jobs: Jobs = 0,
+    backend: Backend = "local",
+    address: Address = None,
+    shard: Shard = None,
+    logs: Logs = None,
+    device: TrainingDevice = "auto",
     dry_run: bool = False,
 ) -> int:
     """Carry out a challenge file from manifests to a checked submission, skipping what is done.
@@ -33,25 +35,14 @@ def run(
     ----------
     challenge
         The file; its folder is the workspace.
-    jobs
-        Processes that encode and train; 0: one for each core when it takes long, on a cluster all.
-    backend
-        Where they run: local, dask or ray.
-    address
-        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
-    shard
-        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
-    logs
-        A folder for a log file of each worker.
-    device
-        Where encoders run and heads are trained: auto, cpu, cuda, cuda:1, mps.
     dry_run
         Say what would be done and what is there already.
     """
+    workers = workers_of(backend, address, jobs, logs)
+
     from mmmos import pipeline
     from mmmos.pipeline import shards
 
-    workers = workers_of(backend, address, jobs, logs)
     if dry_run:
         put_table(pipeline.plan(challenge))
         return 0
@@ -81,18 +72,26 @@ def init(folder: Path = Path(), /) -> int:
     """Lay out a workspace: the three shelves with their recipes, and a challenge.toml to fill in.
 
     Files that exist are left as they are. Example: mmmos init my-challenge
+
+    Parameters
+    ----------
+    folder
+        The workspace; by default the current folder.
     """
+    _check_folder(folder)
     from mmmos import workspace
 
     written, kept = workspace.lay_out(folder)
-    say(f"{len(written)} files written to {shown_path(folder)}/, {len(kept)} left as they were.")
+    say(f"{counted(len(written), 'file')} written to {shown_path(folder)}/, {len(kept)} left as they were.")
     challenge = shown_path(folder / "challenge.toml")
     command = "mmmos run" if challenge == "challenge.toml" else f"mmmos run {shlex.quote(challenge)}"
     say(f"Next: name your manifests in {challenge}, then type {command}")
     return 0
 
 
-def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, jobs: int = 0) -> int:
+def demo(
+    folder: Path = Path("demo"), /, *, size: Literal["tiny", "small"] = "small", seed: int = 0, jobs: Jobs = 0
+) -> int:
     """Synthesize a small rated corpus, run the whole pipeline on it and keep a scorer of new audio.
 
     Audio and ratings are synthetic: the numbers show that the pipeline works and say nothing about people.
@@ -103,12 +102,11 @@ def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, 
     folder
         The workspace to make.
     size
-        tiny (seconds) or small (about a minute).
+        Tiny takes seconds, small about a minute.
     seed
         Another seed makes another corpus.
-    jobs
-        Processes that train heads; 0 means one for each core.
     """
+    _check_folder(folder)
     from mmmos import workspace
     from mmmos.demo import make_corpus
     from mmmos.pipeline import run as run_pipeline
@@ -124,7 +122,13 @@ def demo(folder: Path = Path("demo"), /, *, size: str = "small", seed: int = 0, 
     return code
 
 
-def doctor(*, json: bool = False) -> int:
+def _check_folder(folder: Path) -> None:
+    """Raise ``UsageError`` where a file has the name of a folder that is to be made."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{shown_path(folder)} is a file; name a folder to make or to fill.")
+
+
+def doctor(*, json: Json = False) -> int:
     """Say what this machine has and what is missing; exit code 5 when MMMOS cannot work here.
 
     Example: mmmos doctor
@@ -142,11 +146,11 @@ def evaluate(
     /,
     *,
     by: str | None = None,
-    intervals: int = 1000,
-    method: str = "auto",
-    unit: str = "system",
+    intervals: Intervals = 1000,
+    method: Literal["auto", "jackknife", "bca", "percentile"] = "auto",
+    unit: Literal["system", "clip"] = "system",
     seed: int = 0,
-    json: bool = False,
+    json: Json = False,
 ) -> int:
     """The 32 challenge metrics of an answer file against a manifest with scores, with 95 % intervals.
 
@@ -160,12 +164,12 @@ def evaluate(
         A manifest with the same clips and their scores.
     by
         A column of the manifest, such as domain: the metrics also for each of its values, and their mean.
-    intervals
-        Bootstrap resamples; 0 for no intervals.
     method
-        Of the intervals: auto, jackknife, bca, percentile.
+        Of the intervals.
     unit
-        What the intervals take as drawn at random: system, with all its clips, or clip.
+        What the intervals take as drawn at random: a system with all its clips, or a clip.
+    seed
+        Of the resamples.
     """
     from mmmos.metrics import evaluate as measure
 

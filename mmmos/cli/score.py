@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mmmos.cli.inputs import Input, paths_by_name, refuse_options
-from mmmos.cli.output import say, say_unusable, shown_path
+from mmmos.cli.inputs import paths_by_name, refuse_options
+from mmmos.cli.options import Address, Backend, Device, Input, Logs, Root, Shard, Strict, Weights
+from mmmos.cli.output import counted, say, say_unusable, shown_path
 from mmmos.cli.workers import workers_of
+from mmmos.errors import UsageError
+from mmmos.parallel import shard_of
 
 if TYPE_CHECKING:
     from mmmos.ensembles.model import Model
@@ -26,22 +29,24 @@ if TYPE_CHECKING:
 
 
 def score(
-    *inputs: Input,
+    *inputs: Annotated[
+        Input, Parameter(help="Folders, globs, audio files, CSV, JSONL, wav.scp, id lists; - for a list on stdin.")
+    ],
     bundle: Annotated[str, Parameter(name=("--bundle", "-b"))],
     to: Path | None = None,
     format: Literal["jsonl", "aes", "csv", "parquet"] | None = None,
     segments: float | None = None,
     hop: float | None = None,
-    weights: list[str] | None = None,
-    root: list[str] | None = None,
-    device: str = "auto",
+    weights: Weights = None,
+    root: Root = None,
+    device: Device = "auto",
     threads: int = 0,
     jobs: int = 0,
-    backend: str = "local",
-    address: str | None = None,
-    shard: str | None = None,
-    logs: Path | None = None,
-    strict: bool = False,
+    backend: Backend = "local",
+    address: Address = None,
+    shard: Shard = None,
+    logs: Logs = None,
+    strict: Strict = False,
     overwrite: bool = False,
 ) -> int:
     """Score any audio: one row for each clip, in the order of the inputs.
@@ -50,8 +55,6 @@ def score(
 
     Parameters
     ----------
-    inputs
-        Folders, globs, audio files, CSV, JSONL, wav.scp, id lists; - for a list on stdin.
     bundle
         A name, folder, zip or hf://owner/name; or audiobox, or a checkpoint.pt of it.
     to
@@ -62,42 +65,25 @@ def score(
         Also score segments of so many seconds.
     hop
         Seconds from one segment's begin to the next; by default their length.
-    weights
-        NAME=PATH: weights of an encoder or a feature set; repeatable.
-    root
-        A=B: read paths below A as below B; repeatable.
-    device
-        Where encoders run: auto, cpu, cuda, cuda:1, mps.
     threads
         Threads that encode on a CPU in each process; 0: the cores divided by the processes.
     jobs
         Processes that score; 0: this one, and with several GPUs one for each.
-    backend
-        Where they run: local, dask or ray.
-    address
-        Of a Dask scheduler or a Ray cluster; without it one is started on this machine.
-    shard
-        i/N: only this part of the work, for one of N machines; auto: as Slurm says.
-    logs
-        A folder for a log file of each worker.
-    strict
-        Reject audio that is not what its container promises: truncated, or of another length.
     overwrite
         Replace the file, also where other settings or another program made it.
     """
-    from mmmos.errors import UsageError
+    refuse_options(inputs, score)
+    if not inputs:
+        raise UsageError("Name what to score: a folder, files, or a list; - for a list on standard input.")
+    workers, part = workers_of(backend, address, jobs, logs), shard_of(shard)
+
     from mmmos.manifest import read_manifest
-    from mmmos.parallel import shard_of
     from mmmos.scoring import naming, resume, tables
     from mmmos.scoring.distributed import Work
     from mmmos.scoring.inputs import read
     from mmmos.scoring.journal import Settings
     from mmmos.scoring.segments import grid
 
-    refuse_options(inputs, score)
-    if not inputs:
-        raise UsageError("Name what to score: a folder, files, or a list; - for a list on standard input.")
-    workers, part = workers_of(backend, address, jobs, logs), shard_of(shard)
     form, cut = tables.format_of(format, to), grid(segments, hop)
     if cut and form == "aes":
         raise UsageError("aes has one row for each clip and none for segments; use jsonl, csv or parquet.")
@@ -235,6 +221,7 @@ def _say_finished(finished: dict[str, Any], to: Path) -> int:
     """What a file holds to which nothing needs to be done; the exit code."""
     reasons = finished["reasons"]
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    without = f"; {sum(reasons.values())} clips were rejected ({listed})" if reasons else ""
-    say(f"{shown_path(to)} is complete already: {finished['rows']} rows{without}.")
+    count = sum(reasons.values())
+    without = f"; {counted(count, 'clip')} {'was' if count == 1 else 'were'} rejected ({listed})" if reasons else ""
+    say(f"{shown_path(to)} is complete already: {counted(finished['rows'], 'row')}{without}.")
     return 3 if reasons else 0

@@ -1,29 +1,32 @@
 """``mmmos ensembles shift``: how other sets differ from the training clips."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from mmmos.cli.options import ChallengeFile, EnsembleRecipe, Jobs, Json, TrainingDevice
 from mmmos.cli.output import put_table, say, shown_path, with_intervals
+
+Table = Literal["summary", "features", "predictions", "runs", "rankings"]
 
 
 def shift(
-    recipe: str | None = None,
+    recipe: EnsembleRecipe = None,
     /,
     *,
-    table: str = "summary",
-    metric: str = "SRCC",
+    table: Table = "summary",
+    metric: Literal["SRCC", "LCC", "KTAU", "MSE"] = "SRCC",
     source: Annotated[str | None, Parameter(name="--from")] = None,
     on: str = "pam",
     k: int = 10,
     intervals: int = 200,
     seed: int = 0,
     to: Path | None = None,
-    challenge: Path = Path("challenge.toml"),
-    jobs: int = 0,
-    device: str = "auto",
-    json: bool = False,
+    challenge: ChallengeFile = Path("challenge.toml"),
+    jobs: Jobs = 0,
+    device: TrainingDevice = "auto",
+    json: Json = False,
 ) -> int:
     """How dev, pam and eval differ from the training clips, without the scores of eval.
 
@@ -31,13 +34,11 @@ def shift(
 
     Parameters
     ----------
-    recipe
-        An ensemble recipe (name or .toml); by default the challenge's own.
     table
-        summary, features (distances of vectors), predictions (where they lie), runs (which heads lose most) or rankings
-        (how alike sets rank the heads).
+        Features: distances of vectors; predictions: where they lie; runs: which heads lose most; rankings: how alike
+        sets rank the heads.
     metric
-        SRCC, LCC, KTAU or MSE, over clips.
+        Over clips.
     source
         The set that heads lose from: oof, dev; by default the first that is there.
     on
@@ -45,24 +46,14 @@ def shift(
     k
         How many of the best heads are compared.
     intervals
-        Bootstrap resamples.
+        Bootstrap resamples of the intervals, 1 or more.
     seed
         Of the resamples.
     to
         A folder for all tables as csv, and as one shift.md.
-    challenge
-        The challenge file that names the clips and the features.
-    jobs
-        Processes; 0: one for each core when it takes long.
-    device
-        Where clips are encoded and heads trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
     """
-    from mmmos.errors import UnknownName
-    from mmmos.pipeline.shift import TABLES
     from mmmos.pipeline.shift import shift as look
 
-    if table not in TABLES:
-        raise UnknownName("table", table, TABLES)
     found = look(
         challenge,
         recipe=recipe,

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmmos.cli.hub import push_features
+from mmmos.cli.inputs import refuse_options
+from mmmos.cli.options import Input, Root, Store
 from mmmos.cli.output import put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
     from mmmos.features.spec import FeatureRecipe
 
 
-def verify(*, store: str = "features", full: bool = False) -> int:
+def verify(*, store: Store = "features", full: bool = False) -> int:
     """Check that a store is whole; exit code 4 when something is damaged.
 
     Example: mmmos features verify --full
 
     Parameters
     ----------
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
     full
         Read every byte, not only the headers, indices and lengths.
     """
@@ -35,15 +35,10 @@ def verify(*, store: str = "features", full: bool = False) -> int:
     return 0
 
 
-def compact(*, store: str = "features") -> int:
+def compact(*, store: Store = "features") -> int:
     """Make one flat file of the many shards of each feature set, without what is damaged or there twice.
 
     It may be interrupted, and extraction may go on meanwhile. Example: mmmos features compact
-
-    Parameters
-    ----------
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
     """
     import pandas as pd
 
@@ -141,10 +136,10 @@ def _recipes(workspace: Path) -> "list[FeatureRecipe]":
 def export(
     recipe: str,
     /,
-    *inputs: str,
+    *inputs: Input,
     to: Path,
-    store: str = "features",
-    root: list[str] | None = None,
+    store: Store = "features",
+    root: Root = None,
 ) -> int:
     """Write the embeddings of clips to a folder that may be given away: no audio, no paths, no names of machines.
 
@@ -154,18 +149,13 @@ def export(
     ----------
     recipe
         A feature recipe (name or .toml), or one encoder.
-    inputs
-        Manifests, folders, globs, or - for a list on stdin.
     to
         The new folder.
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
-    root
-        A=B: read paths below A as below B; repeatable.
     """
     from mmmos.features.sharing.exports import export as export_features
     from mmmos.manifest import read_manifest
 
+    refuse_options(inputs, export)
     clips = read_manifest(list(inputs), root=root, labels=False)
     done = export_features(clips, recipe, to, store=store)
     say(f"{done.clips} clips ({', '.join(done.sets)}), {done.size / 1e6:.1f} MB, are in {shown_path(to)}/.")
@@ -173,7 +163,7 @@ def export(
     return say_unusable(done.left_out)
 
 
-def import_features(source: str, /, *, store: str = "features") -> int:
+def import_features(source: str, /, *, store: Store = "features") -> int:
     """Add embeddings that were exported elsewhere to a store, after every number in them is verified.
 
     Example: mmmos features import shared
@@ -182,8 +172,6 @@ def import_features(source: str, /, *, store: str = "features") -> int:
     ----------
     source
         What mmmos features export wrote, or hf://owner/name@revision where it was pushed to the Hugging Face hub.
-    store
-        The store: a folder, or a URL such as s3://bucket/features.
     """
     from mmmos.features.sharing.imports import import_features as add
 

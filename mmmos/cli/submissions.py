@@ -5,6 +5,7 @@ from typing import Literal
 
 from cyclopts import App
 
+from mmmos.cli.options import Format, Json
 from mmmos.cli.output import put, put_table, say, show_outcome, shown_path, with_intervals
 
 app = App(name="submissions", help="Answer files that are checked before they are sent; leaderboards and reports.")
@@ -19,7 +20,7 @@ def write(
     *,
     to: Path,
     clips: Path | None = None,
-    format: str = FORMAT,
+    format: Format = FORMAT,
     no_header: bool = False,
     outside: Literal["error", "clip"] | None = None,
 ) -> int:
@@ -29,12 +30,12 @@ def write(
 
     Parameters
     ----------
+    predictions
+        A table with an id and the format's scores: CSV, or an answer file.
     to
         The folder to write to.
     clips
         The manifest or id list that must be answered, in its order.
-    format
-        A format (name or .toml).
     no_header
         Leave the header out, where the format allows it.
     outside
@@ -55,17 +56,17 @@ def write(
 
 
 @app.command
-def check(path: Path, /, *, clips: Path | None = None, format: str = FORMAT) -> int:
+def check(path: Path, /, *, clips: Path | None = None, format: Format = FORMAT) -> int:
     """Name everything that is wrong with an answer file, its zip or its folder; exit code 4 when something is.
 
     Example: mmmos submissions check submissions/first --clips eval_list.txt
 
     Parameters
     ----------
+    path
+        The answer file, its zip, or the folder that it is in.
     clips
         The manifest or id list that must be answered.
-    format
-        A format (name or .toml).
     """
     from mmmos.manifest import read_manifest
     from mmmos.submissions.check import check_submission
@@ -80,7 +81,7 @@ def check(path: Path, /, *, clips: Path | None = None, format: str = FORMAT) -> 
 
 
 @app.command
-def formats(*, json: bool = False) -> int:
+def formats(*, json: Json = False) -> int:
     """The formats at hand: what each is for, its columns, how many rows it has, and the file that holds its rules.
 
     Example: mmmos submissions formats
@@ -89,10 +90,10 @@ def formats(*, json: bool = False) -> int:
 
     from mmmos import recipe
     from mmmos.errors import UsageError
-    from mmmos.submissions.formats import read_format
+    from mmmos.submissions.formats import format_names, read_format
 
-    rows, code = [], 0
-    for name in recipe.names("submissions"):
+    rows, code, shelf = [], 0, recipe.names("submissions")
+    for name in format_names():
         try:
             rules = read_format(name)
         except UsageError as error:
@@ -105,7 +106,7 @@ def formats(*, json: bool = False) -> int:
                 "title": rules.title,
                 "columns": list(rules.columns) if json else ",".join(rules.columns),
                 "rows": rules.rows if json else str(rules.rows or "–"),
-                "path": shown_path(recipe.find("submissions", name)),
+                "path": shown_path(recipe.find("submissions", name)) if name in shelf else "a plug-in",
             }
         )
     put_table(pd.DataFrame(rows, dtype=object), as_json=json)
@@ -122,7 +123,7 @@ def leaderboard(
     top: int = 20,
     to: Path | None = None,
     intervals: int = 1000,
-    json: bool = False,
+    json: Json = False,
 ) -> int:
     """Compare answer files with the truth, or the runs of a challenge, best first, with intervals and tests.
 
@@ -174,6 +175,11 @@ def report(challenge: Path = Path("challenge.toml"), /) -> int:
     """Write report.html and the leaderboard files of a challenge's submission again, from what is on disk.
 
     Example: mmmos submissions report challenge.toml
+
+    Parameters
+    ----------
+    challenge
+        The file; its folder is the workspace.
     """
     from mmmos import pipeline
 

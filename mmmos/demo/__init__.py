@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -71,7 +72,11 @@ def make_corpus(folder: str | Path, *, seed: int = 0, size: str = "small") -> Pa
     ``size``: "tiny" (64 clips of about 1 s) or "small" (272 clips of about 3 s). The same seed, size and version write
     the same bytes. A complete corpus of that seed, size and version is left alone; any other demo corpus is replaced.
     The ``challenge.toml`` of a demo corpus is the user's: it stays as it is.
-    Raises ``UnknownName`` for another size and ``UsageError`` for a folder that holds such files of somebody else.
+    Audio is synthesized and ratings are simulated. Raises ``UnknownName`` for another size and ``UsageError`` for a
+    folder that holds such files of somebody else.
+
+    >>> mmmos.make_corpus(".", size="tiny").name
+    'challenge.toml'
     """
     if size not in SIZES:
         raise UnknownName("corpus size", size, SIZES)
@@ -96,7 +101,7 @@ def make_corpus(folder: str | Path, *, seed: int = 0, size: str = "small") -> Pa
     return challenge
 
 
-def _read_marker(folder: Path) -> dict:
+def _read_marker(folder: Path) -> dict[str, Any]:
     """What ``corpus.json`` says, or an empty dict where it is absent or damaged."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
@@ -105,14 +110,14 @@ def _read_marker(folder: Path) -> dict:
     return marker if isinstance(marker, dict) and isinstance(marker.get("bytes"), dict) else {}
 
 
-def _write_marker(folder: Path, marker: dict) -> None:
+def _write_marker(folder: Path, marker: dict[str, Any]) -> None:
     """Replace ``corpus.json`` at once."""
     fresh = folder / f".{MARKER}.part"
     fresh.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     fresh.replace(folder / MARKER)
 
 
-def _is_complete(folder: Path, marker: dict, wanted: dict) -> bool:
+def _is_complete(folder: Path, marker: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether the marker is of the wanted corpus and every file has the size that it had when it was written."""
     if not marker.get("digest") or any(marker.get(key) != value for key, value in wanted.items()):
         return False
@@ -120,7 +125,7 @@ def _is_complete(folder: Path, marker: dict, wanted: dict) -> bool:
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
 
-def _make_room(folder: Path, names: Iterable[str], marker: dict) -> None:
+def _make_room(folder: Path, names: Iterable[str], marker: dict[str, Any]) -> None:
     """Make the folders and remove the files of an earlier corpus; files of nobody known are an error."""
     known = [MARKER, *marker["bytes"]] if marker else []
     own = [] if marker else [CHALLENGE_FILE]
@@ -165,7 +170,7 @@ def _manifest(clips: Sequence[Clip]) -> str:
     return _table(rows)
 
 
-def _annotation(clip: Clip) -> dict:
+def _annotation(clip: Clip) -> dict[str, Any]:
     """Ten ratings per axis, in the layout of the challenge's annotations."""
     return {"data_path": clip.id} | {LONG_NAMES[axis]: clip.ratings[axis] for axis in AXES}
 
@@ -183,7 +188,7 @@ def _provenance(clips: Sequence[Clip]) -> str:
     return _table([{"sample_id": row.pop("id"), **row} for row in rows])
 
 
-def _table(rows: Sequence[dict]) -> str:
+def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as CSV text with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -48,12 +48,12 @@ def true_scores(domain: str, q: float, k: int, taste: Mapping[str, float]) -> di
 
 
 def source_taste(rng: Generator) -> dict[str, float]:
-    """How much more than usual people enjoy and use one source: a speaker, song, scene or prompt."""
+    """What one source (a speaker, song, scene or prompt) adds to CE and CU, in score units."""
     return {"CE": rng.normal(0, 0.5), "CU": rng.normal(0, 0.2)}
 
 
 def system_taste(rng: Generator) -> dict[str, float]:
-    """How much more people enjoy and use what one synthetic system makes, compared with natural audio."""
+    """What one synthetic system adds to CE and CU compared with natural audio, in score units."""
     return {"CE": SYNTHETIC["CE"] + rng.normal(0, 0.4), "CU": SYNTHETIC["CU"] + rng.normal(0, 0.3)}
 
 

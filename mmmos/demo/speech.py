@@ -1,6 +1,7 @@
 """Speech-like sounds: control curves of an utterance, and a formant synthesizer that speaks them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -57,11 +58,11 @@ def articulate(
 
 def _segments(rng: Generator, frames: int, tempo: float) -> Array:
     """Segments ``(segments, 6)``: frames, voiced and breath amplitude, hiss in Hz, accent in semitones, vowel."""
-    rows: list[tuple] = [(rng.integers(4, 16), 0, 0, 4000, 0, 6)]
+    rows: list[tuple[Any, ...]] = [(rng.integers(4, 16), 0, 0, 4000, 0, 6)]
     total = rows[0][0]
     while total < frames:
         vowel, accent = rng.integers(len(VOWELS)), rng.normal(0, 2.5)
-        syllable: list[tuple] = []
+        syllable: list[tuple[Any, ...]] = []
         match rng.integers(4):
             case 0:
                 syllable.append((rng.integers(12, 24), 0, rng.uniform(0.15, 0.4), rng.uniform(3000, 7000), 0, vowel))

@@ -120,6 +120,10 @@ def select(pool: Pool, rule: str | SelectRecipe = "average", **parameters: Any) 
     rule's and go before the recipe's. A run that predicts anything but finite numbers is not chosen, which is logged.
     Raises ``UnknownName`` for an unknown rule, set, metric or parameter of the rule, ``UsageError`` when no run is
     usable, and when the rule averages heads of which one has no scale.
+
+    >>> ensemble = mmmos.select(pool, "top_k", k=4, on="pam")
+    >>> ensemble.predict("eval").shape
+    (18, 4)
     """
     chosen = select_recipe(rule, **parameters)
     selector, runs = check_rule(chosen), usable(pool)

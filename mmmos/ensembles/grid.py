@@ -27,32 +27,44 @@ Sets = Collection[str] | Mapping[str, Collection[str]]
 
 
 class GridEntry(recipe.Recipe):
-    """One ``[[grid]]`` table: every value may be a list of alternatives, and all combinations are meant.
-
-    ``features = "all"`` is all feature sets together, "each" every one alone, "subsets" every choice of some or all of
-    them, smaller ones first; ``layers = "each"`` every layer of one.
-    ``draw``: that many different combinations, drawn at random, in place of all; ``draw_seed`` decides which, and of a
-    larger draw they come first. ``options`` and ``loss_options`` may then be ranges, as in { low = 1e-5, high = 1e-2,
-    log = true }.
-    """
+    """One ``[[grid]]`` table: a list is alternatives, and all combinations are meant."""
 
     head: str | list[str]
+    """A head."""
     features: str | list[str | list[str]] = "all"
+    """"all" feature sets together, "each" alone, "subsets" (every choice of some or all, smaller ones first), or
+    names."""
     layers: str | list[str | list[str]] = "all"
+    """"all" side by side, "last", "mean", "weighted" (a learned softmax), "each" alone, or names."""
     normalise: Normalise | list[Normalise] = "unit"
+    """Each layer's vector has length 1, is as it is, or has mean 0 and deviation 1 over the training clips."""
     samples: Samples | list[Samples] = "clips"
+    """Whether a clip is one vector, or each of its windows is."""
     loss: str | list[str] = "mse"
+    """A loss, for heads that have none of their own."""
     draw: int | None = Field(default=None, ge=1)
+    """So many different combinations, drawn at random, in place of all. ``options`` and ``loss_options`` may then be
+    ranges, as in ``{ low = 1e-5, high = 1e-2, log = true }``."""
     draw_seed: int = Field(default=0, ge=0)
+    """Which are drawn; of a larger draw they come first."""
     loss_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the loss."""
     seed: int | list[int] = 0
+    """Decides all that is random in a head: initial parameters, the order of clips, what is drawn."""
     folds: int = Field(default=5, ge=1)
+    """2 up: a head for each grouped fold, averaged; 1: one head on all training clips, held out on dev."""
     share: Share | list[Share] = 1.0
+    """Part of the training groups that is learned from, drawn by the seed; a larger one holds all of a smaller one."""
     target: str | list[str] | None = None
+    """The set whose clips, without their scores, ``importance`` and ``leave_out`` look at."""
     importance: bool | list[bool] = False
+    """Whether training clips count more that lie near the target's."""
     leave_out: LeaveOut | list[LeaveOut] = 0.0
+    """Share of the dimensions that is hidden, those that differ most between training and target."""
     calibration: Calibration = "auto"
+    """How predictions are brought to the scale of the scores: "auto" for losses that are not anchored alone."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the head."""
 
     @field_validator("loss_options", "options")
     @classmethod
@@ -74,7 +86,7 @@ def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
     Raises ``UsageError`` for an empty list of alternatives, ``UnknownName`` for a feature set or a layer.
     """
     every = dict(entry) | entry.options | entry.loss_options
-    empty = [name for name, value in every.items() if value == [] or value == [[]]]
+    empty = [name for name, value in every.items() if value in ([], [[]])]
     if empty:
         raise UsageError(f"the list of alternatives of {empty[0]!r} is empty")
     adapts = any(_alternatives(entry.importance)) or any(_alternatives(entry.leave_out))
@@ -84,7 +96,7 @@ def space_of(entry: GridEntry, feature_sets: Sets) -> dict[str, Choices]:
             if adapts
             else f"nothing looks at the target {entry.target!r}; say importance = true, or leave_out = 0.2"
         )
-    heads = _alternatives(entry.head)
+    heads = [entry.head] if isinstance(entry.head, str) else entry.head
     for head in heads:
         registry.load("heads", head)
     return {
@@ -163,7 +175,7 @@ def _spec(entry: GridEntry, point: Point, axes: tuple[str, ...]) -> HeadSpec:
 def _check(spec: HeadSpec, head_class: Any) -> None:
     """Raise ``UsageError`` for a loss or a choice of inputs that the head does not take."""
     name = spec.head
-    if spec.loss not in registry.names("losses") and ".py:" not in spec.loss:
+    if spec.loss not in registry.names("losses") and not registry.is_local(spec.loss):
         raise UnknownName("loss", spec.loss, registry.names("losses"))
     if head_class.own_loss and (spec.loss != "mse" or spec.loss_options):
         raise UsageError(f"the head {name!r} has a criterion of its own; leave loss out (got {spec.loss!r})")

@@ -1,14 +1,15 @@
 """What turns the features of clips into scores: a bundle, or a published system."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.features.encoders import Encoder
-from mmmos.features.spec import FeatureSpec
-from mmmos.features.table import Features
+if TYPE_CHECKING:
+    from mmmos.features.encoders import Encoder
+    from mmmos.features.spec import FeatureSpec
+    from mmmos.features.table import Features
 
 Array = NDArray[np.float64]
 
@@ -16,8 +17,8 @@ Array = NDArray[np.float64]
 class Loaded(NamedTuple):
     """A feature set and the loaded encoder that gives it."""
 
-    spec: FeatureSpec
-    encoder: Encoder
+    spec: "FeatureSpec"
+    encoder: "Encoder"
 
 
 class Predicted(NamedTuple):
@@ -53,6 +54,6 @@ class Model(Protocol):
         """
         ...
 
-    def predict(self, features: Features, domains: Sequence[str | None]) -> Predicted:
+    def predict(self, features: "Features", domains: Sequence[str | None]) -> Predicted:
         """Scores of clips; ``domains`` (clips,), None where unknown. A clip's do not depend on the others."""
         ...

@@ -84,7 +84,7 @@ class Pool:
         predictions are not finite. At system level, means over each system's clips with truth are compared.
         Raises ``UnknownName`` for a set without truth or an unknown metric, ``UsageError`` for the evaluation set.
         """
-        short = metric.split("_")[-1]
+        short = metric.rsplit("_", maxsplit=1)[-1]
         result = np.full((len(self), len(self.axes)), np.nan)
         for axis, predictions, truth in self.pairs(name, metric):
             finite = np.isfinite(predictions).all(axis=1)

@@ -30,21 +30,22 @@ def weights_of(mix: str | Sequence[str] | Mapping[str, float]) -> dict[str, floa
 
 
 class SelectRecipe(recipe.Recipe):
-    """``[select]``: a rule, the sets whose truth it may look at, and its parameters.
-
-    ``metric``: utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_. ``on`` and ``metric`` may be several, or a
-    table of weights. ``calibrate``: the labelled set to whose scale the chosen ensemble's predictions are brought,
-    ``calibrate_by`` the whole set or each domain for itself, see ``shift.anchoring``. ``options``: further parameters
-    of the rule.
-    """
+    """``[select]``: a rule, the sets whose truth it may look at, and its parameters."""
 
     rule: str = "average"
+    """A selector."""
     on: Mix | None = None
+    """Sets whose truth the rule looks at: one, several, or a table of weights; by default the rule's own."""
     k: int | None = Field(default=None, ge=1)
+    """How many; by default the rule's own."""
     metric: Mix | None = None
+    """utt_SRCC, utt_LCC, utt_KTAU, utt_MSE or the same with sys_: one, several, or a table of weights."""
     calibrate: str | None = None
+    """The labelled set to whose scale the chosen ensemble's predictions are brought."""
     calibrate_by: Literal["set", "domain"] = "set"
+    """Whether that is done for the whole set, or for each domain by itself."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Further parameters of the rule."""
 
     @field_validator("on")
     @classmethod
@@ -82,10 +83,15 @@ class EnsembleRecipe(recipe.Recipe):
     """``ensembles/*.toml``: the sets to train on, the grid of heads, the selection rule."""
 
     description: str = ""
+    """What it is, in one line."""
     train: list[str] = Field(default=["train"], min_length=1)
+    """Sets of ``[data]`` that heads learn from; never eval."""
     axes: list[str] = Field(default=list(AXES), min_length=1)
+    """Axes that heads predict."""
     grid: list[GridEntry] = Field(min_length=1)
+    """Tables of heads."""
     select: SelectRecipe = SelectRecipe()
+    """The selection."""
 
     @field_validator("train")
     @classmethod

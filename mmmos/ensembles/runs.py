@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
+from mmmos import registry
 from mmmos.ensembles import heads
 from mmmos.ensembles.calibration import Calibration
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser, pooled
 from mmmos.ensembles.spec import HeadSpec
-from mmmos.errors import StoreError
+from mmmos.errors import MmmosError, StoreError, UsageError
 from mmmos.features.table import Features
 from mmmos.files import pretty_json, sync_folder, tensor_bytes, write_atomic
 
@@ -120,8 +121,10 @@ def run_key(spec: HeadSpec, data: str) -> str:
 def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
     """Write a run under a temporary name and rename its folder; ``seconds``: how long it was trained.
 
-    Where another process has written the same run meanwhile, that one stays.
+    Where another process has written the same run meanwhile, that one stays. Raises ``UsageError`` where the local file
+    of its head or its loss is another one than it was trained by.
     """
+    _check_code(run)
     arrays = learned_arrays(run) | {"out_of_fold": run.out_of_fold}
     data = tensor_bytes(arrays)
     about = {
@@ -147,6 +150,19 @@ def save_run(run: Run, folder: Path, seconds: float | None = None) -> None:
             sync_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_code(run: Run) -> None:
+    """Raise ``UsageError`` for a run that was trained by a local file that has been edited since."""
+    spec, head = run.spec, run.members[0].head
+    edited = []
+    if registry.is_local(spec.head):
+        edited += [spec.head] if registry.load("heads", spec.head) is not type(head) else []
+    if registry.is_local(spec.loss) and hasattr(head, "criterion") and not heads.own_loss(spec.head):
+        found = registry.load("losses", spec.loss)
+        edited += [spec.loss] if found.function is not head.criterion().function else []
+    if edited:
+        raise UsageError(f"{edited[0]} was edited while a head was being trained by it; train again.")
 
 
 def learned_arrays(run: Run) -> dict[str, NDArray[Any]]:
@@ -179,7 +195,7 @@ def delete_run(folder: Path, key: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished."""
+    """Remove what killed processes left unfinished: temporary files and folders that are an hour old."""
     for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         try:
             if time.time() - path.stat().st_mtime < STALE:
@@ -202,7 +218,9 @@ def load_run(folder: Path, key: str) -> Run:
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise StoreError(f"The run {folder / key} is damaged: {ARRAYS} has another checksum. {advice}")
         run = restored(spec, about["data"], about["epochs"], load(data))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except StoreError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MmmosError) as error:
         raise StoreError(f"The run {folder / key} cannot be read: {error}. {advice}") from None
     if run.key != key:
         raise StoreError(f"The run {folder / key} holds another run ({run.key}). {advice}")

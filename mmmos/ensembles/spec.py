@@ -69,8 +69,15 @@ class HeadSpec(recipe.Recipe):
         return " ".join(parts) + (f" seed {self.seed}" if self.seed else "")
 
     def __hash__(self) -> int:
-        return hash(self.key(data=""))
+        return hash(key_of(self.model_dump(mode="json")))
 
     def key(self, data: str) -> str:
-        """SHA-256 (hex) of this spec, the code's version and the digest of the training data."""
-        return key_of({"spec": self.model_dump(mode="json"), "data": data, "code": CODE})
+        """SHA-256 (hex) of this spec, the code's version and the digest of the training data.
+
+        A head or a loss in a local file counts by its name and the file's SHA-256, wherever the file lies.
+        """
+        spec = self.model_dump(mode="json")
+        for field, kind in (("head", "heads"), ("loss", "losses")):
+            if registry.is_local(spec[field]):
+                spec[field] = [spec[field].rpartition(":")[2], registry.code_of(kind, spec[field])]
+        return key_of({"spec": spec, "data": data, "code": CODE})

@@ -19,14 +19,14 @@ import pandas as pd
 
 from mmmos import progress
 from mmmos.ensembles import runs
-from mmmos.ensembles.data import OUT_OF_FOLD, sets_of
 from mmmos.ensembles.ensemble import check_rule, select_recipe
 from mmmos.ensembles.grid import GridEntry, options_of, space_of
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import EnsembleRecipe, read_recipe
 from mmmos.ensembles.search import Choices, Range, Space
 from mmmos.ensembles.selectors import METRIC, quality
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.data import OUT_OF_FOLD, sets_of
+from mmmos.ensembles.training.train import train
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.table import Features
 from mmmos.files import write_atomic

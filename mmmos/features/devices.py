@@ -20,6 +20,8 @@ def find_device(device: str) -> str:
     "auto" takes CUDA, then MPS, then the CPU. Of several CUDA devices "auto" and "cuda" are the one for this worker's
     ``parallel.slot``; "cuda:1" is that one everywhere.
     """
+    if device == "cpu":
+        return device
     import torch
 
     if device in ("auto", "cuda") and (gpus := own_gpus()):

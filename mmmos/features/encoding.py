@@ -31,7 +31,7 @@ PART = 64
 
 @dataclass(frozen=True)
 class Window:
-    """A window of a clip: the clip's key, the window's number, its first sample, its samples."""
+    """A window of a clip: the clip's key, the window's number, its first sample, its samples ``(samples,)``."""
 
     key: str
     number: int
@@ -41,7 +41,10 @@ class Window:
 
 @dataclass(frozen=True)
 class States:
-    """What an encoder gave for a window: means (layers, dim), number of frames, frames of the chosen layers or None."""
+    """What an encoder gave for a window: ``means`` over time (layers, dim), number of ``frames``.
+
+    ``states``: the frames of the chosen layers (frames, layers, dim), None where none are kept.
+    """
 
     means: Array
     frames: int

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmmos import progress, registry
+from mmmos import progress
 from mmmos.errors import SetupError, first_line
-from mmmos.features import weights
+from mmmos.features import encoders, weights
+from mmmos.features.extraction.work import feature_spec, load_encoders
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.store import folder_of, hashes, lists
 from mmmos.features.store.location import local
 from mmmos.features.store.shard import SPEC
 from mmmos.features.store.upkeep import DAMAGED, folders
-from mmmos.features.work import feature_spec, load_encoders
 from mmmos.files import leftovers
 
 
@@ -61,7 +61,7 @@ def reach(recipes: Iterable[FeatureRecipe], store: str | Path) -> Reach:
 
 
 def _folder(table: EncoderRecipe, store: str | Path) -> str:
-    card = registry.load("encoders", table.encoder)
+    card = encoders.card(table.encoder)
     source = card.weights if table.weights is None else table.weights
     revision = table.revision or (card.revision if table.weights is None else "")
     if source and weights.is_here(source, revision) is None:

@@ -5,14 +5,16 @@ everything that changes its numbers, and nothing else: not the path of the weigh
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mmmos import recipe
+from mmmos import recipe, registry
 from mmmos.audio import POLICY
+from mmmos.errors import UnknownName, UsageError
 from mmmos.files import key_of
 
 SCHEMA = 2
@@ -26,9 +28,11 @@ class EncoderSpec:
 
     ``rate`` Hz, ``minimum`` and ``maximum`` samples of its input (0: of any length), ``resampler`` that makes it;
     ``layers`` × ``dim`` of its output; ``hop`` s between frames;
-    ``family`` and ``code`` name the code that runs it (``code`` changes when that gives other numbers); ``front`` is
-    what happens to the waveform first; ``sha256`` is of the weights file and ``config`` of the settings that shape its
-    model ("" without weights).
+    ``family`` and ``code`` name the code that runs it; ``front`` is what happens to the waveform first; ``sha256`` is
+    of the weights file and ``config`` of the settings that shape its model ("" without weights).
+
+    An encoder's author changes ``code`` when it gives other numbers, or stored vectors of the old code are served. For
+    one in a local file (``mine.py:Mine``) nobody has to: the file's SHA-256 joins its ``code``.
     """
 
     name: str
@@ -90,22 +94,28 @@ class FeatureSpec:
 
 
 class EncoderRecipe(recipe.Recipe):
-    """One encoder of a feature recipe; ``name`` is the feature set's name when it is not the encoder's.
-
-    ``frames`` are the layers, by name or number, whose single frames are kept besides the means of windows: "all",
-    "last" or a list. ``precision`` and ``options`` go to the encoder; it refuses what it does not know.
-    """
+    """One encoder of a feature recipe."""
 
     encoder: str
+    """An encoder."""
     name: str | None = Field(default=None, pattern=NAME)
+    """Name of the feature set; by default the encoder's."""
     weights: str | None = None
+    """A hub id, a file or a folder in place of the encoder's own weights."""
     revision: str | None = None
+    """A commit of the hub repository; by default the encoder's pinned one."""
     window: float | None = Field(default=None, gt=0)
+    """Length of a window in s; by default the recipe's."""
     hop: float | None = Field(default=None, gt=0)
+    """Step from window to window in s; by default the recipe's."""
     dtype: Literal["float16", "float32"] | None = None
+    """Of the stored unit vectors; by default the recipe's."""
     frames: Literal["all", "last"] | list[str | int] | None = None
+    """Layers, by name or number, whose single frames are kept besides the means of windows."""
     precision: Literal["float32", "bfloat16"] | None = None
+    """What the encoder computes in; by default float32. It refuses what it does not know."""
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Options of the encoder; it refuses what it does not know."""
 
     @property
     def set_name(self) -> str:
@@ -114,15 +124,16 @@ class EncoderRecipe(recipe.Recipe):
 
 
 class FeatureRecipe(recipe.Recipe):
-    """``features/*.toml``: encoders by name or as tables, and defaults for their windows (s) and stored dtype.
-
-    Windows follow each other without a gap unless ``hop`` is smaller than ``window``, and then they overlap.
-    """
+    """``features/*.toml``: encoders, and defaults for their windows and stored dtype."""
 
     encoders: list[str | EncoderRecipe] = Field(min_length=1)
+    """Encoders by name or as tables."""
     window: float = Field(default=WINDOW, gt=0)
+    """Length of a window in s."""
     hop: float | None = Field(default=None, gt=0)
+    """Step from window to window in s, at most ``window``; by default ``window``, so that windows do not overlap."""
     dtype: Literal["float16", "float32"] = "float16"
+    """Of the stored unit vectors; their norms are float32."""
 
     @field_validator("encoders")
     @classmethod
@@ -167,3 +178,26 @@ class FeatureRecipe(recipe.Recipe):
 def read_recipe(name: str, workspace: str = ".") -> FeatureRecipe:
     """A feature recipe by name or path."""
     return recipe.read(recipe.find("features", name, workspace), FeatureRecipe)
+
+
+Encoders = str | FeatureRecipe | Iterable[str | EncoderRecipe]
+
+
+def resolve(encoders: Encoders, workspace: str | Path = ".") -> FeatureRecipe:
+    """A feature recipe from its name or path, from an encoder's name, or from a list of encoders.
+
+    Raises ``UnknownName`` for a name that is neither, ``RecipeError`` and ``UsageError`` for what is no recipe.
+    """
+    if isinstance(encoders, FeatureRecipe):
+        return encoders
+    if isinstance(encoders, str):
+        recipes, known = recipe.names("features", workspace), registry.names("encoders")
+        if encoders.endswith(".toml") or encoders in recipes:
+            return read_recipe(encoders, str(workspace))
+        if encoders not in known and not registry.is_local(encoders):
+            raise UnknownName("feature recipe or encoder", encoders, dict.fromkeys([*recipes, *known]))
+        encoders = [encoders]
+    try:
+        return FeatureRecipe(encoders=list(encoders))
+    except ValidationError as error:
+        raise UsageError(" ".join(recipe.sentences(error, FeatureRecipe, "extract"))) from None

@@ -119,7 +119,7 @@ class Features:
 
     ``ids`` clip ids; ``keys`` store keys of their audio; ``sets`` by feature set name, rows in the order of ``ids``;
     ``status`` of every clip asked for, indexed by id: columns status ("done", "rejected" or "failed"), reason, detail,
-    flags.
+    flags. ``features[name]`` is a feature set's ``FeatureArray``; raises ``UnknownName``.
     """
 
     ids: tuple[str, ...]

@@ -124,7 +124,7 @@ def _is_hub_id(text: str) -> bool:
     """True for ``owner/name``, unless ``owner`` is a folder here: then a path was meant."""
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) or text.endswith(_SUFFIXES):
         return False
-    return not Path(text.split("/")[0]).exists()
+    return not Path(text.split("/", maxsplit=1)[0]).exists()
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:

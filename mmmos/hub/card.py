@@ -21,7 +21,9 @@ def check_licence(card: Path, maker: str) -> None:
     if not card.is_file() or not licence(card.read_text(encoding="utf-8", errors="replace")):
         raise InputError(
             [
-                f"The {card.name} names no licence, and nobody may use what has none; nothing is sent. Begin it with a"
-                f" line ---, a line license: …, and a line ---; {maker} writes one."
+                (
+                    f"The {card.name} names no licence, and nobody may use what has none; nothing is sent. Begin it"
+                    f" with a line ---, a line license: …, and a line ---; {maker} writes one."
+                )
             ]
         )

@@ -61,7 +61,13 @@ def read_manifest(
     ``system`` (None when unknown), ``group`` (what folds must not split), ``PQ PC CE CU`` (float64, NaN when
     unlabelled), ``set``, ``PQ_ratings`` … (tuples of float, when an input lists ratings), then the other columns.
 
-    Raises ``InputError`` with all problems of all inputs, the first ``limit`` of them in words.
+    Raises ``InputError`` with all problems of all inputs, the first ``limit`` of them in words, and ``UsageError`` for
+    an empty list of inputs.
+
+    >>> sets = {"train": "train.csv", "dev": "dev.csv", "pam": "pam.csv", "eval": "test.csv"}
+    >>> clips = mmmos.read_manifest(sets, labels={"train", "dev", "pam"})
+    >>> clips["set"].value_counts(sort=False).to_dict()
+    {'train': 24, 'dev': 10, 'pam': 12, 'eval': 18}
     """
     report, roots = Report(limit), _Roots(root)
     scored = _scored_sets(source, labels)
@@ -86,6 +92,10 @@ def locate(clips: pd.DataFrame) -> pd.DataFrame:
 
     A file that is absent under its own name is looked for in the same folder under the same stem with any audio
     extension; of several, WAV, FLAC and AIFF come before the others, which go by name. Every folder is listed once.
+    Nothing is opened, and nothing raised: a folder that cannot be listed holds no files.
+
+    >>> mmmos.locate(clips)["how"].value_counts().to_dict()
+    {'exact': 64}
     """
     folders: dict[str, dict[str, os.DirEntry[str]]] = {}
     stems: dict[str, dict[str, str]] = {}

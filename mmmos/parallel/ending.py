@@ -23,7 +23,7 @@ def stop() -> None:
 
 def block_the_terminal() -> None:
     """Block what a terminal sends to all processes in this thread and those it starts: their parent deals with it."""
-    if os.name == "posix":
+    if os.name == "posix":  # pragma: no branch - not so on Windows
         from multiprocessing.resource_tracker import ensure_running
 
         signals = {signal.SIGINT, signal.SIGHUP}

@@ -206,7 +206,7 @@ class _Log(logging.FileHandler):
         if last and alone and record.levelno >= last.level:
             last.handle(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging calls it so)
         for logger in (log, _journal):
             logger.removeHandler(self)
         log.warning("The log %s cannot be written any more.", self.baseFilename)

@@ -81,8 +81,8 @@ class _Begun:
 
     def __init__(self, cluster: "_Cluster", job: Job, name: str) -> None:
         self.cluster, self._job, self._name = cluster, job, name
-        self._futures: dict[Any, tuple[int, Future]] = {}
-        self._ready: SimpleQueue[Future] = SimpleQueue()
+        self._futures: dict[Any, tuple[int, Future[Any]]] = {}
+        self._ready: SimpleQueue[Future[Any]] = SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._futures)
@@ -103,7 +103,7 @@ class _Begun:
                 yield self._futures.pop(future.key)[0], self._result(future)
                 timeout = 0.0
 
-    def _result(self, future: Future) -> Any:
+    def _result(self, future: "Future[Any]") -> Any:
         """What a task returned; what it raised is raised."""
         if future.status == "error":
             error: BaseException = future.exception()
@@ -142,7 +142,8 @@ class _Cluster:
         if now - self._looked > LOOK:
             try:
                 self._size = len(self.client.nthreads(callback_timeout=PATIENCE))
-            except (OSError, CancelledError, RuntimeError):
+            # A client that has given up its scheduler has none to ask.
+            except (OSError, CancelledError, RuntimeError, AttributeError):
                 raise self.gone() from None
             self._looked = now
             if self._size:

@@ -16,6 +16,12 @@ class Workers:
     ("tcp://host:8786", or the path of its scheduler file) or of a Ray cluster ("auto", "host:6379"); None starts one on
     this machine for the time of a call. ``jobs``: processes; where the backend is local 1 is this one; 0: as many as
     pay, on a cluster all there are. ``logs``: a folder for a log file of each worker.
+
+    Raises ``UnknownName`` for another backend, ``UsageError`` for a negative number of processes and for an address of
+    the local backend.
+
+    >>> mmmos.Workers("dask", "tcp://host:8786").is_local
+    False
     """
 
     backend: str = "local"
@@ -24,7 +30,7 @@ class Workers:
     logs: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ``UsageError``, ``UnknownName``."""
+        """Check the parts."""
         if self.backend not in BACKENDS:
             raise UnknownName("backend", self.backend, BACKENDS)
         if self.jobs < 0:

@@ -15,17 +15,17 @@ import pandas as pd
 from mmmos import challenge
 from mmmos.challenge import Inputs
 from mmmos.ensembles import runs, tuning
-from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble, select, select_recipe
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.selectors import METRIC
-from mmmos.ensembles.training import train, trained
+from mmmos.ensembles.training.data import gather
+from mmmos.ensembles.training.train import train, trained
+from mmmos.ensembles.training.wanted import keyed_specs
 from mmmos.ensembles.tuning import Tuned
-from mmmos.ensembles.wanted import keyed_specs
 from mmmos.errors import UsageError
-from mmmos.features import extract as extraction
-from mmmos.features.clips import find
-from mmmos.features.extract import extract
+from mmmos.features.extraction import extract as extraction
+from mmmos.features.extraction.clips import find
+from mmmos.features.extraction.extract import extract
 from mmmos.features.table import Features
 from mmmos.parallel import Jobs
 from mmmos.pipeline.answer import clear, is_current, is_of, provenance, submit, unusable
@@ -71,8 +71,16 @@ def run(path: str | Path = "challenge.toml", *, jobs: Jobs = 0, device: str = "a
     """Carry out a challenge file; the folder it lies in is the workspace.
 
     ``jobs``: processes that encode and train (0: one for each core when it takes long), or ``parallel.Workers`` of a
-    cluster. ``intervals``: bootstrap resamples of the leaderboards. Raises ``InputError`` when clips of the evaluation
-    set are unusable and ``missing`` is "error"; features and heads are done by then.
+    cluster. ``device``: where encoders run and heads are trained: auto, cpu, cuda, cuda:1, mps (heads then on the CPU).
+    ``intervals``: bootstrap resamples of the leaderboards. What is done already is skipped.
+
+    Raises ``RecipeError`` and ``InputError`` for what is wrong in the file and its manifests, before anything is
+    computed; ``InputError`` when clips of the evaluation set are unusable and ``missing`` is "error", when features and
+    heads are done.
+
+    >>> outcome = mmmos.run("challenge.toml", intervals=100)
+    >>> sorted(outcome.boards)
+    ['dev', 'eval', 'oof', 'pam']
     """
     inputs = challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
@@ -111,7 +119,7 @@ def train_pool(
 ) -> Pool:
     """The heads of a challenge, under its own ensemble recipe or another one, trained where they are not yet.
 
-    ``exact``: every head alone, see ``train``.
+    ``exact``: every head alone, see ``train``. Raises as ``run``.
     """
     return _pool(challenge.read(path, ensembles=recipe), jobs, device, exact)[1]
 
@@ -165,6 +173,8 @@ def choose(
     """Choose from the heads of a challenge by a rule (the recipe's own by default); the ensemble and its record.
 
     Heads that are not trained yet are trained first, so that the choice is from all of them.
+    ``parameters``: the rule's own, as in ``select``. Raises ``UsageError`` for a name that is none, ``RecipeError`` for
+    a rule that does not fit the challenge.
     """
     inputs = challenge.read(path, ensembles=recipe)
     chosen = select_recipe(rule or inputs.ensembles.select, **parameters)
@@ -177,8 +187,9 @@ def choose(
 
 
 def plan(path: str | Path) -> pd.DataFrame:
-    """What ``run`` would do: a row for each stage with what there is, what is done already and what remains.
+    """What ``run`` would do: a row for each stage and part of it, nothing computed.
 
+    Columns stage, name, wanted (how many clips, heads or answers), there (how many are done), to_do (the rest).
     Before all clips have features, ``layers = "each"`` counts as one head for a feature set.
     """
     inputs = challenge.read(path)
@@ -201,7 +212,7 @@ def plan(path: str | Path) -> pd.DataFrame:
 
 def _progress(inputs: Inputs) -> tuple[int, int, bool]:
     """How many heads there are to be and how many are trained; whether the answer is of the ensemble that they make."""
-    features = extract(inputs.clips, inputs.features, store=inputs.store)
+    features = extract(inputs.clips, inputs.features, store=inputs.store, device="cpu")
     keys = keyed_specs(inputs.ensembles, gather(inputs.ensembles, features, inputs.clips), inputs.recipe_name)
     done = sum(runs.is_done(inputs.runs / inputs.recipe_name, key) for key in keys)
     if not done or not (inputs.submission / PROVENANCE).is_file():
@@ -238,7 +249,7 @@ def stored_features(inputs: Inputs, advice: str) -> Features:
     for name, clips, there in stored.itertuples(index=False, name=None):
         if there < clips:
             raise UsageError(f"{clips - there} of {clips} clips have no {name} features yet; {advice}.")
-    return extract(inputs.clips, inputs.features, store=inputs.store)
+    return extract(inputs.clips, inputs.features, store=inputs.store, device="cpu")
 
 
 def _trained(inputs: Inputs, features: Features) -> Pool:

@@ -41,7 +41,7 @@ class Ablation:
     intervals: int = 200
 
     def table(self, name: str = "contributions") -> pd.DataFrame:
-        """One of ``TABLES``. Raises ``UsageError`` where the pool has not what it needs."""
+        """One of ``TABLES``. Raises ``UnknownName`` for another, ``UsageError`` where the pool lacks what it needs."""
         pool = self.pool
         common: dict[str, Any] = {"metric": self.metric, "resamples": self.intervals}
         match name:

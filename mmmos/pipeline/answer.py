@@ -10,9 +10,9 @@ import mmmos
 from mmmos import manifest
 from mmmos.axes import AXES
 from mmmos.challenge import Inputs
-from mmmos.ensembles.data import gather
 from mmmos.ensembles.ensemble import Ensemble
 from mmmos.ensembles.recipe import SEALED
+from mmmos.ensembles.training.data import gather
 from mmmos.errors import InputError
 from mmmos.features.table import Features
 from mmmos.files import sha256_file

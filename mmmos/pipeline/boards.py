@@ -111,13 +111,13 @@ def write_files(
         clips=("path", "size"), usable=("usable", "sum"), rejected=("rejected", "sum")
     )
     truth = evaluation_truth(inputs) if shown == "eval" else inputs.clips
+    assert truth is not None, "the first leaderboard was made of it"
     drawn, kept = ensemble.predict(shown), _folder(inputs)
-    if truth is not None:
-        truth = truth.loc[drawn.index]
-        truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]
-        truth = truth.drop(columns=[axis for axis in AXES if axis not in ensemble.pool.axes])
-        drawn = drawn.loc[truth.index]
-    worst = [] if truth is None else list(tables.worst(tables.compared(drawn, truth), WORST).index)
+    truth = truth.loc[drawn.index]
+    truth = truth[truth[list(ensemble.pool.axes)].notna().all(axis=1)]
+    truth = truth.drop(columns=[axis for axis in AXES if axis not in ensemble.pool.axes])
+    drawn = drawn.loc[truth.index]
+    worst = tables.worst(tables.compared(drawn, truth), WORST).index
     write_report(
         folder / "report.html",
         title=name,
@@ -130,10 +130,10 @@ def write_files(
         flags=features.flagged(),
         notes=_notes(ensemble, boards, absent),
         shown=shown,
-        ceilings=None if truth is None else evidence.ceilings(kept, shown, truth),
+        ceilings=evidence.ceilings(kept, shown, truth),
         stability=evidence.chosen_again(kept, ensemble),
         contributions=evidence.contributed(kept, ensemble),
-        excerpts=evidence.excerpts(kept, inputs.clips.loc[worst], features),
+        excerpts=evidence.excerpts(kept, inputs.clips.loc[list(worst)], features),
     )
 
 

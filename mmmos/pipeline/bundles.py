@@ -19,13 +19,14 @@ from mmmos.ensembles.bundle.about import QUANTILES, FeatureSet, encoder_facts
 from mmmos.ensembles.bundle.container import MOST_BYTES
 from mmmos.ensembles.bundle.encoders import is_published
 from mmmos.ensembles.bundle.write import is_written, quantiles_of, refuse_taken
-from mmmos.ensembles.data import OUT_OF_FOLD, gather
 from mmmos.ensembles.ensemble import Ensemble, looks_at
 from mmmos.ensembles.recipe import SEALED, SelectRecipe
 from mmmos.ensembles.runs import Run, load_run
 from mmmos.ensembles.selectors.selection import Selection
 from mmmos.ensembles.shift.anchoring import FEWEST, anchoring
+from mmmos.ensembles.training.data import OUT_OF_FOLD, gather
 from mmmos.errors import StoreError, UnknownName, UsageError
+from mmmos.features.encoders import card
 from mmmos.features.spec import EncoderRecipe, FeatureSpec
 from mmmos.features.store import FeatureSet as StoredSet
 from mmmos.features.table import Features
@@ -202,7 +203,7 @@ def _encoder(table: EncoderRecipe, features: Features) -> FeatureSet:
         frames=spec.frames,
         facts=encoder_facts(spec.encoder, weights),
         fingerprint=spec.fingerprint,
-        commercial=registry.load("encoders", table.encoder).commercial,
+        commercial=card(table.encoder).commercial,
     )
 
 

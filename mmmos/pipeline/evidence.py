@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import mmmos
-from mmmos import manifest
+from mmmos import manifest, registry
 from mmmos.axes import AXES
 from mmmos.ensembles.ablation import contributions
 from mmmos.ensembles.ensemble import Ensemble, looks_at
@@ -78,7 +78,8 @@ def chosen_again(folder: Path, ensemble: Ensemble) -> pd.DataFrame | None:
     if not is_cheap(ensemble.pool) or ensemble.rule.rule == "average":
         return None
     rule = ensemble.rule
-    made_of = {"pool": _of(ensemble.pool), "rule": rule.model_dump(mode="json"), "resamples": RESAMPLES}
+    code = registry.code_of("selectors", rule.rule)
+    made_of = {"pool": _of(ensemble.pool), "rule": rule.model_dump(mode="json"), "resamples": RESAMPLES, "code": code}
     return _allowed(
         lambda: kept_table(
             folder / "stability.json", made_of, lambda: stability(ensemble.pool, rule, resamples=RESAMPLES)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mmmos import challenge
 from mmmos.challenge import Inputs
-from mmmos.ensembles import training
-from mmmos.ensembles.training import Part
-from mmmos.features import extract as extraction
-from mmmos.features.extract import extract
+from mmmos.ensembles.training import train as training
+from mmmos.ensembles.training.train import Part
+from mmmos.features.extraction import extract as extraction
+from mmmos.features.extraction.extract import extract
+from mmmos.features.extraction.options import Options
 from mmmos.features.table import Features
 from mmmos.parallel import Jobs, Shard, shard_of
 from mmmos.pipeline import stored_features
@@ -40,7 +41,7 @@ def run_shard(
     shard, inputs = shard_of(shard), challenge.read(path)
     challenge.check_selection(inputs, inputs.ensembles.select)
     own = extraction.complete(
-        inputs.clips, inputs.features, store=inputs.store, options=extraction.Options(device, jobs), shard=shard
+        inputs.clips, inputs.features, store=inputs.store, options=Options(device, jobs), shard=shard
     )
     lacking = _lacking_elsewhere(inputs, shard)
     if lacking:

@@ -8,14 +8,14 @@ import pandas as pd
 
 from mmmos import challenge, pipeline
 from mmmos.challenge import Inputs
-from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import Ensemble, select
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.shift.features import feature_shift
 from mmmos.ensembles.shift.predictions import prediction_shift
 from mmmos.ensembles.shift.runs import ranking_agreement, run_shift
+from mmmos.ensembles.training.data import OUT_OF_FOLD
 from mmmos.errors import UnknownName, UsageError
-from mmmos.features.extract import extract
+from mmmos.features.extraction.extract import extract
 from mmmos.files import write_atomic
 from mmmos.parallel import Jobs
 from mmmos.pipeline.ablation import markdown
@@ -170,7 +170,10 @@ def shift(
     jobs: Jobs = 0,
     device: str = "auto",
 ) -> Shift:
-    """The domain shift of a challenge under its ensemble recipe, or another one; tables are made when asked for."""
+    """The domain shift of a challenge under its ensemble recipe, or another one; tables are made when asked for.
+
+    Arguments as in ``Shift``; ``intervals`` is 1 or more. Raises ``UsageError`` as ``challenge.read`` does.
+    """
     if intervals < 1:
         raise UsageError(f"intervals is a number of resamples, 1 or more; got {intervals}.")
     inputs = challenge.read(path, ensembles=recipe)

@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from mmmos import parallel
-from mmmos.ensembles.bundle import Bundle
 from mmmos.ensembles.model import Model
 from mmmos.errors import StoreError, UsageError
 from mmmos.features.devices import decoders, find_device, processes
@@ -94,6 +93,8 @@ def scores(clips: Sequence[Clip], work: Work, workers: Workers) -> Generator[Sco
 
 def tell_licences(model: Model) -> None:
     """Say which weights of a bundle may not be used commercially, where it is other processes that load them."""
+    from mmmos.ensembles.bundle import Bundle
+
     for each in model.about.encoders if isinstance(model, Bundle) else ():
         if not each.commercial:
             log.warning("The weights of %s may not be used commercially (%s).", each.encoder, each.facts.licence)

@@ -174,7 +174,7 @@ def locked(path: Path) -> Iterator[Path]:
 
 def _acquire(descriptor: int) -> bool:
     """Lock an open file; False when another process has. A file system without locks gives none, and True."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover - Windows alone
         import msvcrt
 
         try:

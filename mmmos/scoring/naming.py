@@ -40,11 +40,10 @@ def find(bundle: Any, *, weights: Mapping[str, str | Path] = {}) -> Model:
         if unknown:
             raise UnknownName("encoder of this bundle", unknown[0], [AUDIOBOX])
         return audiobox_model(weights.get(AUDIOBOX))
+    place = hub.pull(text, kind="model", allowed=FILES, limit=LIMIT) if hub.is_address(text) else located(text)
     from mmmos.ensembles.bundle import read_bundle
 
-    if hub.is_address(text):
-        return read_bundle(hub.pull(text, kind="model", allowed=FILES, limit=LIMIT), weights=weights)
-    return read_bundle(located(text), weights=weights)
+    return read_bundle(place, weights=weights)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ class Grid:
 
 
 def grid(segments: float | None, hop: float | None) -> Grid | None:
-    """What was asked for, None for no segments. Raises ``UsageError``."""
+    """Segments of so many s, one every ``hop`` s (None: they follow each other); None for no segments.
+
+    Raises ``UsageError`` unless ``MIN_SECONDS`` <= ``segments`` and 0 < ``hop`` <= ``segments``.
+    """
     if segments is None:
         if hop is not None:
             raise UsageError("A hop needs segments: how long they are, in s, as in segments = 10, hop = 5.")

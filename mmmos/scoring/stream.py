@@ -18,7 +18,7 @@ from mmmos import audio, parallel
 from mmmos.ensembles.model import Loaded, Model
 from mmmos.errors import MmmosError, Rejected, first_line
 from mmmos.features import decoding, encoding, held
-from mmmos.features.status import DAMAGE
+from mmmos.features.extraction.status import DAMAGE
 from mmmos.features.store.shard import ClipRows
 from mmmos.features.threads import Pool
 from mmmos.scoring.inputs import Clip, opened

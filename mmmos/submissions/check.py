@@ -37,7 +37,11 @@ def check_submission(
 
     ``path``: the answer file, a zip of any name that holds it, or the folder of both. ``clips``: manifest or list of
     ids that must be answered; without it, ids must match the format's ``id_pattern`` and ``rows``.
-    Never raises for what the file holds; a file that is not there is a problem too.
+    Never raises for what the file holds; a file that is not there is a problem too. Raises ``UnknownName`` for an
+    unknown format, ``RecipeError`` for one that cannot be read.
+
+    >>> mmmos.check_submission(answer, clips=evaluation)
+    []
     """
     rules, path = read_format(format, workspace), Path(path)
     if path.is_dir():

@@ -1,4 +1,5 @@
-"""Formats: what an answer file must look like, read from TOML on the shelf ``submissions`` (or a path).
+"""Formats: what an answer file must look like, read from TOML on the shelf ``submissions`` (or a path), or registered
+by a plug-in in the entry-point group ``mmmos.formats``: a ``Format``, or the absolute path of a TOML file.
 
 Conventions
     The columns after the id are scores. One that is an axis goes by the axis's short name and is found by any of its
@@ -13,11 +14,13 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mmmos import recipe, registry
 from mmmos.axes import AXES, find_axis
-from mmmos.errors import UsageError
+from mmmos.errors import SetupError, UnknownName, UsageError
 from mmmos.manifest.readers import is_audio
-from mmmos.recipe import Recipe, find, read
+from mmmos.recipe import Recipe
 
+SHELF = "submissions"
 PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -25,6 +28,7 @@ class Format(Recipe):
     """Rules of one answer file; every field is a key of the TOML."""
 
     title: str = ""
+    """What it is, in one line."""
     file: str = Field(pattern=r"^[\w-][\w.-]*$")
     """Name of the answer file."""
     archive: str | None = Field(default=None, pattern=r"^[\w-][\w.-]*\.zip$")
@@ -34,16 +38,19 @@ class Format(Recipe):
     columns: tuple[str, ...] = ("sample_id", *AXES)
     """Names of all columns, in the order of the file: the id, then the scores."""
     header: Literal["required", "optional", "forbidden"] = "required"
+    """Whether the first line names the columns."""
     write_header: bool = True
     """Whether an optional header is written unless asked otherwise."""
     delimiter: Literal[",", ";", "\t", " "] = ","
+    """What stands between the fields of a line."""
     quoting: bool = False
     """Whether a field may stand in double quotes (RFC 4180), so that ids may hold the delimiter; never a newline."""
     decimals: int = Field(default=6, ge=0, le=15)
     """Decimals of a score that is written."""
     fewest_decimals: int = Field(default=0, ge=0)
+    """Least decimals that a score may have."""
     most_decimals: int | None = Field(default=None, ge=0)
-    """Decimals that a score may have; None means any number of them."""
+    """Most decimals that a score may have; by default any number."""
     range: tuple[float, float] = (0.0, 10.0)
     """Lowest and highest score allowed."""
     outside: Literal["error", "clip"] = "error"
@@ -59,6 +66,7 @@ class Format(Recipe):
     newline: Literal["lf", "crlf", "any"] = "lf"
     """Line ends; "any" is written as LF."""
     encoding: Literal["utf-8"] = "utf-8"
+    """UTF-8 without a byte order mark."""
 
     @field_validator("id_pattern")
     @classmethod
@@ -144,10 +152,53 @@ class Format(Recipe):
 
 
 def read_format(name: str | Path | Format, workspace: str | Path = ".") -> Format:
-    """A format by name (workspace first, then the package), by path of a ``.toml``, or as it is.
+    """A format by name (workspace first, then those of MMMOS, then plug-ins), by path of a ``.toml``, in a local file
+    (``mine.py:NAME``), or as it is.
 
-    Raises ``UnknownName``, ``UsageError`` or ``RecipeError``, as ``mmmos.recipe.find`` and ``read``.
+    Raises ``UnknownName``, ``UsageError`` or ``RecipeError``, as ``mmmos.recipe.find`` and ``read``; ``SetupError`` for
+    a plug-in that cannot be imported or has the name of another format.
     """
     if isinstance(name, Format):
         return name
-    return read(find("submissions", str(name), workspace), Format)
+    name = str(name)
+    if registry.is_local(name):
+        return _of_plugin(name)
+    if name.endswith(".toml"):
+        return recipe.read(recipe.find(SHELF, name, workspace), Format)
+    if name not in format_names(workspace):
+        raise UnknownName(recipe.SHELVES[SHELF], name, format_names(workspace))
+    if name in recipe.names(SHELF, workspace):
+        return recipe.read(recipe.find(SHELF, name, workspace), Format)
+    return _of_plugin(name)
+
+
+def format_names(workspace: str | Path = ".") -> list[str]:
+    """Names of all formats on the workspace's shelf, of MMMOS and of plug-ins, sorted. Raises ``SetupError``."""
+    return sorted({*recipe.names(SHELF, workspace), *_plugins()})
+
+
+def _plugins() -> list[str]:
+    """Names of registered formats. Raises ``SetupError`` for a name of one of MMMOS's own."""
+    own, found = {path.stem for path in recipe.packaged_files(SHELF)}, registry.names("formats")
+    for name in found:
+        if name in own:
+            package = registry.package_of("formats", name)
+            raise SetupError(
+                f"The package {package} registers the format {name!r}, which is a name of MMMOS's own."
+                f" Uninstall {package}, or ask its author for another name."
+            )
+    return found
+
+
+def _of_plugin(name: str) -> Format:
+    """The format that a plug-in registers, or that a local file holds."""
+    found = registry.load("formats", name)
+    if isinstance(found, str | Path) and Path(found).is_absolute():
+        return recipe.read(found, Format)
+    if isinstance(found, Format):
+        return found
+    got = f"the relative path {str(found)!r}" if isinstance(found, str | Path) else type(found).__name__
+    raise UsageError(
+        f"The format {name!r} is {got}; it is a mmmos.submissions.formats.Format, or the absolute path of a TOML file"
+        ' such as Path(__file__).with_name("mine.toml").'
+    )

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mmmos.axes import AXES
 from mmmos.errors import InputError
@@ -191,6 +190,8 @@ def _against_first(level: Level, order: list[int], resamples: int, seed: int) ->
 
 def _unit_ranks(values: Array) -> Array:
     """Centred mid-ranks along the last axis, scaled to length 1; NaN where all values are equal."""
+    from scipy.stats import rankdata
+
     flat = rankdata(values.reshape(-1, values.shape[-1]), axis=1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -60,6 +60,11 @@ def write_submission(
 
     Returns the path of the answer file. Raises ``InputError`` naming every problem, before anything is written;
     ``UsageError`` for options that the format or the arguments do not allow.
+
+    >>> evaluation = clips[clips["set"] == "eval"]
+    >>> answer = mmmos.write_submission(ensemble, evaluation, to="submissions/mine", outside="clip")
+    >>> answer.name
+    'answer.txt'
     """
     rules = read_format(format, workspace)
     frame = _predicted(predictions, clips)

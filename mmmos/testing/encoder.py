@@ -1,18 +1,18 @@
 """``check_encoder`` holds any encoder, ours or another's, to the promises of the store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
 
 from mmmos.features import encoding
-from mmmos.features.encoders import Encoder, encoder, find_device
+from mmmos.features.encoders import Encoder, EncoderCard, encoder, find_device
+from mmmos.features.encoders import load as load_card
 from mmmos.features.spec import EncoderSpec, FeatureSpec
 from mmmos.features.threads import threads
 from mmmos.files import canonical_json
-from mmmos.testing.promises import hold
+from mmmos.testing.promises import hold, unchanged_process
 
 GPU_TOLERANCE = 1e-5
 BATCH_TOLERANCE = 1e-5
@@ -21,17 +21,20 @@ Loader = Callable[[], Encoder]
 
 
 def check_encoder(
-    name: str | Loader, weights: str | None = None, *, device: str = "auto", long: float = 3600.0
+    subject: str | EncoderCard | Loader, weights: str | None = None, *, device: str = "auto", long: float = 3600.0
 ) -> None:
     """Raise ``AssertionError`` with a sentence for each promise that an encoder breaks.
 
-    ``name``: a registered encoder, a card in a local file (``mine.py:CARD``), or a function that loads one.
+    ``subject``: a registered encoder, one in a local file (``mine.py:Mine``), a card, or a class or function that makes
+    one without arguments.
     ``weights``: as in ``mmmos.encoder``. ``long``: s of the long input, which a large model may want shorter.
     """
     device = find_device(device)
 
     def load() -> Encoder:
-        return encoder(name, weights, device=device) if isinstance(name, str) else name()
+        if isinstance(subject, EncoderCard):
+            return load_card(subject, weights, device=device)
+        return encoder(subject, weights, device=device) if isinstance(subject, str) else subject()
 
     hold(_Subject(load(), load, device, long), CHECKS)
 
@@ -217,29 +220,8 @@ def long_input_is_cut_into_windows(subject: _Subject) -> None:
 
 def the_process_is_left_as_it_was(subject: _Subject) -> None:
     """Encoding leaves torch's random state, default dtype, threads and gradient mode alone."""
-    with _unchanged():
+    with unchanged_process("encoding"):
         subject.states(subject.noise())
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    import torch
-
-    def state() -> dict[str, object]:
-        return {
-            "the random state": torch.get_rng_state().tolist(),
-            "the default dtype": torch.get_default_dtype(),
-            "the number of threads": torch.get_num_threads(),
-            "the gradient mode": torch.is_grad_enabled(),
-        }
-
-    with torch.random.fork_rng(devices=[]):
-        # A seed of our own: one that the encoder sets is another.
-        torch.manual_seed(20_250_601)
-        before = state()
-        yield
-        changed = [name for name, value in state().items() if value != before[name]]
-    assert not changed, f"encoding changed {', '.join(changed)}"
 
 
 CHECKS: tuple[Callable[[_Subject], None], ...] = (

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmmos.app import clips
+from mmmos.app import clips, page
 from mmmos.app.clips import Upload
+from mmmos.errors import SetupError
 from mmmos.scoring.score import Score
 
 
@@ -70,6 +71,27 @@ def test_too_much_audio_is_refused_before_it_is_scored(tmp_path, monkeypatch):
     assert not scorer.asked
 
 
+def test_a_file_that_did_not_come_has_its_reason(tmp_path):
+    sent = [{"name": "big.wav", "reason": "too_large"}, {"name": "big.wav"}]
+    *_, (status, entries, first) = page.scored((), sent, Scores(), tmp_path)
+    assert [(each.score.id, each.score.reason) for each in entries] == [
+        ("big.wav", "too_large"),
+        ("big.wav (2)", "upload_failed"),
+    ]
+    assert (status, first) == ("", None)
+
+
+def test_what_a_user_can_mend_is_said_in_a_sentence_without_paths(tmp_path):
+    path = write(tmp_path / "upload.wav", 0.5)
+
+    class Lacking(Scores):
+        def stream(self, given, **_):
+            raise SetupError(f"{path} needs ffmpeg.\nInstall it.")
+
+    score = clips.entry(Upload("a.wav", path), "a.wav", Lacking(), tmp_path).score
+    assert (score.reason, score.detail) == ("failed", "a.wav needs ffmpeg")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("/secret"), MemoryError()])
 def test_a_fault_of_the_scorer_costs_one_file(tmp_path, error):
     class Broken(Scores):
@@ -99,14 +121,15 @@ def test_only_regular_files_of_the_upload_folder_are_taken(tmp_path):
     link = folder / "link.wav"
     link.symlink_to(outside)
     sent = [
-        *({"name": path.name, "path": str(path)} for path in (inside, outside, link, folder, folder / ".." / "b.wav")),
+        *({"name": path.name, "path": str(path)} for path in (inside, outside, link, folder, folder / "gone")),
+        {"name": "b.wav", "path": str(folder / ".." / "b.wav")},
         {"name": "big.wav", "reason": "too_large"},
         {"path": 7},
         "nonsense",
     ]
     found = list(clips.uploads(sent, folder))
-    assert [each.path for each in found] == [inside, *[None] * 7]
-    assert [each.reason for each in found[1:]] == [*["upload_failed"] * 4, "too_large", *["upload_failed"] * 2]
+    assert [each.path for each in found] == [inside, *[None] * 8]
+    assert [each.reason for each in found[1:]] == [*["upload_failed"] * 5, "too_large", *["upload_failed"] * 2]
     assert list(clips.uploads(None, folder)) == []
 
 

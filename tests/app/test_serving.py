@@ -1,6 +1,7 @@
 """Who is served, where, and what stays on this machine."""
 
 import asyncio
+import errno
 import os
 import socket
 
@@ -61,6 +62,25 @@ def test_a_taken_port_is_said():
     assert serving.free_port(0) > 0
     with pytest.raises(UsageError, match="1 to 65535"):
         serving.free_port(70_000)
+
+
+def test_a_port_that_may_not_be_used_is_said(monkeypatch):
+    def bind(self, address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(UsageError, match=r"Port 80 cannot be used \(Permission denied\)\. Name another"):
+        serving.free_port(80)
+
+
+def test_the_servers_own_start_and_end_pass_the_gate():
+    passed = []
+
+    async def page(scope, receive, send):
+        passed.append(scope["type"])
+
+    asyncio.run(serving.Gate(page)({"type": "lifespan"}, None, None))
+    assert passed == ["lifespan"]
 
 
 def test_nothing_of_the_environment_opens_the_page(tmp_path, monkeypatch):

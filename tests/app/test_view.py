@@ -28,6 +28,10 @@ def entry(tmp_path, **change):
     return Entry(score, 16_000, b"png", tmp_path / "0123.flac")
 
 
+def test_without_a_file_there_are_no_details():
+    assert view.details(view.Subject("x", AXES), None) == ""
+
+
 def test_scores_lie_among_the_ratings(tmp_path):
     html = view.details(view.Subject("x", AXES, reference=REFERENCE), entry(tmp_path))
     assert html.count("higher than 50 % of the rated clips") == 12

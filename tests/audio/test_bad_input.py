@@ -102,6 +102,29 @@ def test_a_disk_that_fails_while_hashing_costs_the_clip_and_not_the_run(put, tmp
         audio.content_hash(path)
 
 
+def test_a_file_that_goes_before_it_is_opened_is_missing(put, tmp_path, monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    path = put(tmp_path / "a.wav")
+    monkeypatch.setattr(os, "open", gone)
+    with pytest.raises(Rejected, match="missing: there is no file"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("reason", ["malloc() failed", "System error : Cannot allocate memory."])
+def test_the_decoder_s_want_of_memory_is_not_the_file_s_fault(put, tmp_path, monkeypatch, reason):
+    def fail(*_, **__):
+        raise soundfile.LibsndfileError(0, f"{reason} ")
+
+    path = put(tmp_path / "a.wav")
+    monkeypatch.setattr(soundfile.LibsndfileError, "error_string", reason)
+    for call in ("read", "__init__"):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError, match=r"memory|malloc"):
+            patch.setattr(soundfile.SoundFile, call, fail)
+            audio.read(path)
+
+
 def test_samples_that_cannot_be_used_are_named(put, noise, reason, tmp_path):
     spoiled = noise(1, 16_000, 2)
     spoiled[8_000, 1] = np.nan

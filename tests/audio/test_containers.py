@@ -1,5 +1,6 @@
 """What containers declare, and how far it is believed."""
 
+import io
 import shutil
 import struct
 
@@ -162,6 +163,73 @@ def test_the_container_is_measured_and_a_wrong_name_is_seen(put, take, tmp_path,
         renamed = shutil.copy(path, tmp_path / "other" / name)
         assert audio.extension_mismatch(renamed, take(renamed)[2]["container"]) == wrong, name
     assert not audio.extension_mismatch("a.mp3", float("nan"))
+
+
+def test_an_ogg_that_ends_within_the_header_of_a_page_is_cut(put, flagged, noise, tmp_path):
+    path = put(tmp_path / "a.ogg", noise(5), format="OGG")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"OggS") + 10])
+    assert "truncated" in flagged(path)
+
+
+def test_chunks_that_nobody_knows_are_passed_over(put, tmp_path):
+    content = put(tmp_path / "a.w64", format="W64").read_bytes()
+    strange = b"LIST" + bytes(12) + struct.pack("<Q", 29) + bytes(8)
+    header = examined(content[:40] + strange + content[40:])
+    assert (header.container, header.seconds, header.cut) == ("w64", 1, False)
+
+
+VBRI = b"\xff\xfb\x90\x00" + bytes(32) + b"VBRI" + bytes(6) + struct.pack(">2I", 10_000, 40) + bytes(200)
+
+
+def test_a_vbri_tag_declares_the_length_of_an_mp3(tmp_path):
+    header = examined(VBRI)
+    assert header.seconds is None and header.cut
+    header = examined(VBRI + bytes(10_000))
+    assert header.seconds is None and not header.cut
+
+
+@pytest.mark.parametrize(
+    ("content", "container", "seconds"),
+    [
+        (b"fLaC" + bytes(4), "flac", None),
+        (b"OggS" + bytes(20), "ogg", None),
+        (b"riff\x2e\x91\xcf\x11" + bytes(60), "w64", None),
+        (b"riff\x2e\x91\xcf\x11" + bytes(32) + b"fmt " + bytes(12) + struct.pack("<Q", 1 << 62), "w64", None),
+        (b"riff\x2e\x91\xcf\x11" + bytes(32) + (b"junk" + bytes(12) + struct.pack("<Q", 24)) * 10_001, "w64", None),
+        (b"FORM\0\0\0\0AIFF" + bytes(40), "aiff", None),
+        (b"caff\0\1\0\0" + bytes(60), "caf", None),
+        (b".snd" + struct.pack(">5I", 24, 0xFFFFFFFF, 3, 16_000, 1) + bytes(40), "au", np.nan),
+    ],
+    ids=["flac", "ogg", "w64", "w64 of a huge chunk", "w64 of many chunks", "aiff", "caf", "au"],
+)
+def test_a_header_without_samples_declares_nothing(content, container, seconds):
+    header = examined(content)
+    assert header.container == container and not header.cut
+    np.testing.assert_equal(header.seconds, seconds)
+
+
+def examined(content):
+    """The header of a file of this content, by the reader of its container."""
+    file, size = io.BytesIO(content), len(content)
+    return containers._examined(file, content[:16], 0, size)
+
+
+def test_an_aiff_of_a_rate_below_zero_and_speex_are_refused(put, reason, tmp_path):
+    content = bytearray(put(tmp_path / "a.aiff", format="AIFF").read_bytes())
+    content[content.find(b"COMM") + 16] |= 0x80
+    (tmp_path / "a.aiff").write_bytes(content)
+    assert reason(tmp_path / "a.aiff") == "bad_rate"
+    (tmp_path / "a.spx").write_bytes(b"OggS" + bytes(22) + b"\1\x50Speex   1.2" + bytes(80))
+    assert reason(tmp_path / "a.spx") == "bad_codec"
+
+
+def test_a_streamed_wav_with_a_huge_header_is_left_to_the_decoder(put, tmp_path):
+    content = put(tmp_path / "a.wav", subtype="PCM_16").read_bytes()
+    at = content.find(b"data")
+    large = b"junk" + struct.pack("<I", 1 << 20) + bytes(1 << 20)
+    header = examined(content[:at] + large + b"data\xff\xff\xff\xff" + content[at + 8 :])
+    assert header.prefix == content[:at] + large + b"data\xff\xff\xff\xff" and np.isnan(header.seconds)
 
 
 def test_numbers_of_containers_never_change():

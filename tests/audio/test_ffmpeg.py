@@ -12,6 +12,7 @@ import pytest
 
 from mmmos import audio
 from mmmos.audio import ffmpeg, limits
+from mmmos.audio.header import Header
 from mmmos.errors import Rejected
 
 M4A = b"\x00\x00\x00\x20ftypM4A " + bytes(500)
@@ -146,6 +147,17 @@ def test_what_ffmpeg_says_is_checked_too(tmp_path, stand_in, rate, channels, cod
     (tmp_path / "a").write_bytes(M4A)
     with pytest.raises(Rejected, match=code):
         audio.read(tmp_path / "a")
+
+
+@posix
+def test_no_more_blocks_are_decoded_than_are_wanted(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(limits, "BLOCK", 1_000)
+    stand_in(AU.format(rate=8_000, channels=1) + "out.write(bytes(4 * 4_000))")
+    (tmp_path / "a").write_bytes(M4A)
+    for last, blocks in [(2_500, 3), (9_000, 4)]:
+        with ffmpeg.opened(tmp_path / "a", Header("mp4")) as source:
+            found = list(source.blocks(0, last))
+        assert [(at, len(block)) for at, block in found] == [(1_000 * at, 1_000) for at in range(blocks)]
 
 
 @posix

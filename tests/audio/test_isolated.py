@@ -257,6 +257,95 @@ def test_nonsense_from_the_process_is_not_believed(clip, monkeypatch):
     assert not pids()
 
 
+def test_a_process_that_ends_before_it_is_asked_is_named(clip):
+    decoded(clip)
+    (one,) = isolated._all
+    os.kill(one.pid, signal.SIGKILL)
+    assert gone(one.pid)
+    with pytest.raises(Rejected, match=r"decoder_crashed.*SIGKILL"):
+        one.ask(clip, None, None)
+
+
+def test_closing_ends_clips_at_work(clip):
+    with isolated.stream(clip) as opened:
+        next(opened.blocks)
+        (pid,) = pids()
+        isolated.close()
+        assert gone(pid)
+        with pytest.raises(Rejected, match="decoder_crashed"):
+            list(opened.blocks)
+
+
+def test_another_process_s_child_is_left_alone(clip):
+    decoded(clip)
+    (one,) = isolated._all
+    one._owner += 1
+    one.end()
+    assert one.is_alive() and decoded(clip).shape == (3_200_000,)
+    one._owner -= 1
+
+
+def test_a_system_that_starts_no_more_processes_costs_the_clip(clip, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(child.subprocess, "Popen", refuse)
+    with pytest.raises(Rejected, match=r"decoder_crashed: the decoding process cannot start: Cannot allocate memory"):
+        decoded(clip)
+
+
+def test_in_a_working_folder_that_is_gone_no_other_file_is_taken(clip, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert decoded(clip).shape == (3_200_000,)
+    with pytest.raises(Rejected, match="No such file or directory"):
+        decoded(clip.name)
+
+
+def served(path, *segment):
+    """What a process answers to one request, the samples joined."""
+    ear, mouth = os.pipe()
+    waiting = object.__new__(child.Child)
+    waiting._poll, waiting._answers = None, os.fdopen(ear, "rb", buffering=0)
+    with waiting._answers:
+        worker._serve(mouth, str(path), *(segment or (None, None)), str(Path.cwd()))
+        os.close(mouth)
+        header = waiting.header()
+        return header, np.concatenate(list(waiting.blocks())), waiting.measures()
+
+
+def test_the_answers_to_a_request_are_the_clip(put, tmp_path, monkeypatch):
+    path = put(tmp_path / "a.wav")
+    with audio.stream(path, 0.25, 0.75) as clip:
+        wanted = np.concatenate(list(clip.blocks))
+        measures = clip.measures()
+    monkeypatch.chdir(tmp_path)
+    for name in (path, "a.wav"):
+        header, samples, measured = served(name, 0.25, 0.75)
+        assert header == (16_000, 1, 0.5)
+        np.testing.assert_array_equal(samples, wanted)
+        np.testing.assert_array_equal(measured, measures)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, "missing: there is no file"),
+        (MemoryError(), "out_of_memory: .* takes more memory to decode than a decoder is given"),
+        (KeyError("surprise"), "decoder_crashed: the decoder failed: KeyError: 'surprise'"),
+    ],
+)
+def test_what_befalls_a_clip_is_the_answer(tmp_path, monkeypatch, error, words):
+    def fail(*_, **__):
+        raise error
+
+    if error:
+        monkeypatch.setattr(worker.streaming, "stream", fail)
+    with pytest.raises(Rejected, match=words):
+        served(tmp_path / "a.wav")
+
+
 def test_a_decoder_that_is_long_on_its_way_to_a_segment_is_heard_out():
     """More signs of life than functions may be nested."""
     ear, mouth = os.pipe()

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from mmmos import audio
-from mmmos.audio import limits
+from mmmos.audio import decode, limits, opening
+from mmmos.audio.header import Header
 from mmmos.errors import Rejected
 
 KINDS = ["wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64", "rf64"]
@@ -145,3 +146,10 @@ def test_the_policy_names_what_changes_numbers():
 def test_failed_reasons_are_transient_and_all_reasons_have_a_sentence():
     assert audio.FAILED < audio.TRANSIENT < set(audio.REASONS)
     assert all(len(sentence) > 10 for sentence in audio.REASONS.values())
+
+
+def test_no_more_blocks_are_decoded_than_are_wanted(put, noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "BLOCK", 1_000)
+    path = put(tmp_path / "a.wav", noise(1))
+    with opening.regular(path) as file, decode.opened(path, file, Header("wav")) as source:
+        assert [(at, len(block)) for at, block in source.blocks(0, 2_500)] == [(0, 1_000), (1_000, 1_000), (2_000, 500)]

@@ -53,7 +53,7 @@ def test_a_named_factor_is_shown_by_domain(command):
         ("--on pan", "no labelled set 'pan'. Did you mean 'pam'?"),
         ("--factor los", "no factor that varies in this pool 'los'"),
         ("--metric utt_SRC", "no metric 'utt_SRC'"),
-        ("--table curves", "no table 'curves'. Did you mean 'curve'?"),
+        ("--table curves", 'value "curves" for --table. Choose from: "contributions"'),
         ("--table curve", "same share of the training groups"),
         ("--intervals -1", "intervals is a number of resamples"),
     ],

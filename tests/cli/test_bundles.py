@@ -105,8 +105,8 @@ def test_nothing_is_trained_or_encoded_and_the_scores_of_eval_are_not_read(own, 
     def never(*_, **__):
         raise AssertionError("nothing is to be trained or encoded")
 
-    monkeypatch.setattr("mmmos.ensembles.work.fit", never)
-    monkeypatch.setattr("mmmos.features.extract.encode_chunk", never)
+    monkeypatch.setattr("mmmos.ensembles.training.work.fit", never)
+    monkeypatch.setattr("mmmos.features.extraction.settle.encode_chunk", never)
     assert command("ensembles", "export", "demo", "--to", "after")[0] == 0
     assert read_bundle("after").digest == read_bundle("before").digest
 

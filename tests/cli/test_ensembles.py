@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from mmmos.ensembles import training
-from mmmos.ensembles.training import Part
+from mmmos.ensembles.training import train as training
+from mmmos.ensembles.training.train import Part
 from mmmos.parallel import Shard, Workers
 from mmmos.pipeline.shards import Share
 
@@ -60,7 +60,7 @@ def test_a_shard_says_how_many_heads_are_there(command):
 def test_where_training_runs_is_checked_before_anything_is_read(command, tmp_path):
     for name in ("train light", "run"):
         code, _, err = command(*("ensembles " * (name != "run") + name).split(), "--backend", "dusk")
-        assert code == 2 and "There is no backend 'dusk'. Did you mean 'dask'?" in err
+        assert code == 2 and 'for --backend. Choose from: "local", "dask", "ray". Did you mean "dask"?' in err
 
 
 def test_a_shard_of_a_run_says_what_is_still_to_come(command, monkeypatch):

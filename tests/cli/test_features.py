@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from mmmos.features.extract import Options
+from mmmos.features.encoders import card
+from mmmos.features.extraction.options import Options
 from mmmos.features.store import FeatureSet
 from mmmos.parallel import Workers
 
@@ -41,12 +42,12 @@ def test_extraction_ends_with_what_became_of_the_clips(command, clips, tmp_path)
     code, out, err = command("features", "extract", "melstats", clips, "--store", tmp_path / "store")
     assert (code, out) == (3, "")
     assert "3 of 5 clips are in " in err and "(melstats)." in err
-    assert "1 clips are flagged: 1 clipped; mmmos features show RECIPE INPUT… lists them." in err
+    assert "1 clip is flagged: 1 clipped; mmmos features show RECIPE INPUT… lists them." in err
     assert "2 clips were rejected (" in err and "gone: there is no file" in err and "nan: NaN" in err
 
 
 def test_failed_clips_are_said_to_be_tried_again(command, clips, tmp_path, monkeypatch):
-    from mmmos.features import extract as extraction
+    from mmmos.features.extraction import extract as extraction
 
     status = pd.DataFrame(
         [("done", "", "", "")] + [("failed", "changed", f"written {number}", "") for number in range(12)],
@@ -60,20 +61,51 @@ def test_failed_clips_are_said_to_be_tried_again(command, clips, tmp_path, monke
 
 
 def test_strict_retry_and_rehash_reach_the_extraction(command, clips, tmp_path, monkeypatch):
-    from mmmos.features import extract as extraction
+    from mmmos.features.extraction import extract as extraction
 
     asked = []
     complete = extraction.complete
     monkeypatch.setattr(extraction, "complete", lambda *a, **o: asked.append(o["options"]) or complete(*a, **o))
     line = ["features", "extract", "melstats", clips, "--store", tmp_path / "store"]
     command(*line, "--strict", "--retry-rejected", "--rehash", "--device", "cpu", "--jobs", "1")
-    assert asked == [extraction.Options("cpu", Workers(jobs=1), strict=True, retry=True, rehash=True)]
+    assert asked == [Options("cpu", Workers(jobs=1), strict=True, retry=True, rehash=True)]
     options = ["--backend", "dask", "--address", "tcp://head:8786", "--jobs", "4", "--logs", tmp_path / "logs"]
     monkeypatch.setattr(
         extraction, "complete", lambda *a, options, **o: asked.append(options) or complete(*a, options=HERE, **o)
     )
     command(*line, *options)
     assert asked[1].jobs == Workers("dask", "tcp://head:8786", 4, str(tmp_path / "logs"))
+
+
+MINE = """
+from mmmos.features.spec import EncoderSpec
+
+class Mine:
+    spec = EncoderSpec("mine", "mine", rate=32_000, layers=1, dim=4, hop=0.01, minimum=320, licence="MIT")
+
+    def encode(self, waves):
+        return waves.unfold(-1, 320, 320)[:, None, :, :4].contiguous()
+"""
+
+
+def test_encoders_are_named_without_a_recipe_one_of_them_in_a_file(command, clips, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    named = ["--encoder", f"{tmp_path}/mine.py:Mine", "--encoder", "melstats", "--store", tmp_path / "store"]
+    code, out, err = command("features", "extract", clips, *named, "--jobs", "1")
+    assert (code, out) == (3, "") and "3 of 5 clips are in " in err and "(Mine, melstats)." in err
+    code, out, err = command("features", "show", *named[:2], clips, *named[4:])
+    assert code == 3 and err.startswith("Of 5 clips: 3 done, 2 rejected, 0 failed, 0 absent.")
+
+
+def test_one_named_encoder_takes_weights_and_precision(command, clips, tmp_path, monkeypatch):
+    from mmmos.features.extraction import extract as extraction
+
+    asked = []
+    monkeypatch.setattr(extraction, "plan", lambda _, recipe, **__: asked.extend(recipe.tables()) or pd.DataFrame())
+    command(
+        "features", "extract", "--encoder", "wavlm", clips, "--weights", "w", "--precision", "bfloat16", "--dry-run"
+    )
+    assert [(each.encoder, each.weights, each.precision) for each in asked] == [("wavlm", "w", "bfloat16")]
 
 
 def test_shards_speak_of_their_own_clips_and_are_the_whole_together(command, clips, tmp_path):
@@ -92,7 +124,7 @@ def test_shards_speak_of_their_own_clips_and_are_the_whole_together(command, cli
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--backend", "dusk"], "Did you mean 'dask'?"),
+        (["--backend", "dusk"], 'Did you mean "dask"?'),
         (["--address", "tcp://head:8786"], "choose --backend dask or ray"),
         (["--shard", "3/2"], "A shard is i/N with i from 1 to N; got 3/2."),
         (["--shard", "half"], "A shard is i/N, such as 1/8"),
@@ -112,7 +144,7 @@ def test_truncated_audio_is_flagged_and_rejected_when_strict(command, tmp_path):
     code, _, err = command(*line)
     assert code == 0 and "1 truncated" in err
     code, _, err = command(*line, "--strict")
-    assert code == 3 and "0 of 1 clips" in err and "1 clips were rejected (1 truncated)" in err
+    assert code == 3 and "0 of 1 clips" in err and "1 clip was rejected (1 truncated)" in err
 
 
 def test_show_says_what_became_of_each_clip(command, clips, filled):
@@ -229,7 +261,8 @@ def test_gc_with_yes_asks_nobody_and_leaves_what_challenges_need(command, litter
     (littered / "challenge-other.toml").write_text(begin + asked + rest.partition("[ensembles]")[2])
     store = littered / "features"
     (littered / "mine.toml").write_text('encoders = [{ encoder = "melstats", name = "mine", window = 4.0 }]\n')
-    from mmmos.features.extract import open_set, resolve
+    from mmmos.features.extraction.extract import open_set
+    from mmmos.features.spec import resolve
 
     (table,) = resolve(str(littered / "mine.toml")).tables()
     mine: FeatureSet = open_set(table, store)
@@ -280,3 +313,16 @@ def test_what_cannot_be_exported_or_imported_is_a_sentence(command, tmp_path):
     code, _, err = command("features", "import", tmp_path / "odd", "--store", tmp_path / "store")
     assert code == 4 and "it holds no feature set" in err and "Nothing of " in err
     assert not (tmp_path / "store").exists()
+
+
+def test_fetch_takes_a_recipe_for_all_its_encoders(command, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr("mmmos.features.weights.fetch", lambda source, pinned: fetched.append((source, pinned)))
+    monkeypatch.setattr("mmmos.features.weights.checked", lambda path, expected: expected)
+    (tmp_path / "two.toml").write_text('encoders = ["melstats", "wavlm-base-plus"]\n')
+    code, _, err = command("features", "fetch", tmp_path / "two.toml")
+    known = card("wavlm-base-plus")
+    assert code == 0 and "The encoder melstats has no weights of its own" in err and known.sha256 in err
+    assert fetched == [(known.weights, known.revision)]
+    code, _, err = command("features", "fetch", "wavlm-base-pluss")
+    assert code == 2 and "Did you mean 'wavlm-base-plus'?" in err

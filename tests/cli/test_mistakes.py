@@ -38,7 +38,35 @@ from mmmos import pipeline
         ("evaluate submissions/demo/answer.txt dev.csv", 4, "without a prediction"),
         ("submissions check submissions/demo --format audiomos", 2, "no submission format 'audiomos'"),
         ("submissions leaderboard nothing.txt --truth test.csv", 4, "nothing.txt"),
-        ("demo elsewhere --size huge", 2, "no corpus size 'huge'"),
+        ("init challenge.toml", 2, "challenge.toml is a file; name a folder to make or to fill."),
+        ("demo challenge.toml --size tiny", 2, "challenge.toml is a file"),
+        ("run audio", 2, "audio cannot be read: it is a folder; name a file in it."),
+        ("demo elsewhere --size huge", 2, 'value "huge" for --size. Choose from: "tiny", "small".'),
+        (
+            "run --backend dusk",
+            2,
+            'for --backend. Choose from: "local", "dask", "ray". Did you mean "dask"?',
+        ),
+        (
+            "features extract",
+            2,
+            "Say what encodes which clips: mmmos features extract RECIPE INPUT…, or --encoder",
+        ),
+        (
+            "features extract dev.csv",
+            2,
+            "Say what encodes dev.csv: mmmos features extract RECIPE dev.csv, or",
+        ),
+        ("features extract melstats", 2, "Name the clips too: manifests, folders or globs"),
+        ("features extract --encoder melstats", 2, "Name the clips too"),
+        ("features extract --encoder melstat dev.csv", 2, "no encoder 'melstat'. Did you mean 'melstats'?"),
+        ("features extract --encoder mine.py:Mine dev.csv", 2, "names the file 'mine.py', which does not exist."),
+        (
+            "features extract --encoder wavlm --encoder muq dev.csv --precision bfloat16",
+            2,
+            "--weights and --precision are of one encoder; got wavlm, muq. Use a recipe.",
+        ),
+        ("features show melstats", 2, "Name the clips too"),
     ],
 )
 def test_a_typo_on_the_command_line_is_one_sentence(command, line, code, sentence):

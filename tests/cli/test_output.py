@@ -20,8 +20,8 @@ def test_names_cannot_move_the_cursor_nor_end_the_command(capsys):
         assert "\x1b" not in text and "\r" not in text and "é" in text
         assert "a\\n\\x1b[2J\\udcff" in text
         text.encode()
-    assert "1 clips were rejected (1 missing)" in err
-    assert "1 clips failed (1 changed); the same command tries them again" in err
+    assert "1 clip was rejected (1 missing)" in err
+    assert "1 clip failed (1 changed); the same command tries them again" in err
 
 
 def test_json_holds_every_name_as_it_is(capsys):

@@ -166,7 +166,7 @@ def test_a_complete_file_is_said_to_be_so_without_loading_an_encoder(score, audi
     monkeypatch.setattr(scorer, "Scorer", None)
     for name in ("scores.jsonl", "scores.csv"):
         code, out, err = score(audio, "--to", tmp_path / name)
-        assert (code, out) == (3, "") and f"{name} is complete already: 7 rows; 1 clips were rejected" in err
+        assert (code, out) == (3, "") and f"{name} is complete already: 7 rows; 1 clip was rejected" in err
 
 
 def test_other_settings_and_bundles_are_refused(score, command, audio, bundle, tmp_path):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mmmos.axes import AXES
-from mmmos.ensembles import work
 from mmmos.ensembles.recipe import EnsembleRecipe
+from mmmos.ensembles.training import work
 from mmmos.features.table import FeatureArray, Features
 from mmmos.files import key_of
 

@@ -264,3 +264,30 @@ def test_sizes_are_means_of_the_best_on_another_set():
         both = [stats.spearmanr(mean[:, axis], pool.truth["pam"][:, axis]).statistic for axis in range(2)]
         assert value == pytest.approx(np.mean(both))
     assert table["gain"].tolist()[1:] == pytest.approx(np.diff(table["value"]))
+
+
+def test_a_level_without_a_match_is_undefined_beside_others_that_have_one():
+    specs = [spec(loss="mse"), spec(loss="ccc"), spec(loss="dcq", seed=5)]
+    pool = make_pool(specs, of_error(lambda each, _: LOSS[each.loss]))
+    table = ablation.contributions(pool, metric="utt_MSE", factors=["loss"])
+    assert effects(table).to_dict() == pytest.approx({"mse": -0.3, "ccc": 0.3, "dcq": np.nan}, abs=1e-5, nan_ok=True)
+    assert table.groupby("level")["runs"].max().to_dict() == {"mse": 1, "ccc": 1, "dcq": 0}
+
+
+def test_a_correlation_over_one_clip_is_undefined():
+    pool = make_pool([spec(seed=0), spec(seed=1)], lambda s, n, truth, rng: truth)
+    pool.truth["pam"][1:, 0] = np.nan
+    table = ablation.axis_correlations(pool, resamples=20).set_index("set")
+    assert table.loc["pam", ["value", "low", "high"]].isna().all(axis=None) and table.loc["dev", "value"].notna().all()
+
+
+def test_a_metric_of_systems_asks_for_systems():
+    pool = make_pool([spec(seed=0), spec(seed=1)], lambda s, n, truth, rng: truth)
+    pool.systems["pam"] = None
+    given = {"metric": "sys_SRCC", "factors": ["seed"], "resamples": 0}
+    assert set(ablation.contributions(pool, **given)["set"]) == {"dev"}
+    with pytest.raises(UsageError, match="clips of 'pam' have no system; use a metric that begins with utt_"):
+        ablation.contributions(pool, on="pam", **given)
+    pool.systems["dev"] = None
+    with pytest.raises(UsageError, match="No set of the pool has what sys_SRCC needs"):
+        ablation.contributions(pool, **given)

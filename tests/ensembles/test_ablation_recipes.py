@@ -5,7 +5,7 @@ import pytest
 from mmmos import recipe
 from mmmos.ensembles import ablation
 from mmmos.ensembles.recipe import read_recipe
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.features.encoders.melstats import LAYERS
 
 SMALL = {"epochs": 1, "hidden": 4}

@@ -1,6 +1,7 @@
 """An ensemble is the weighted mean of its members, and its record is the same for the same choice."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from mmmos.ensembles.ensemble import check_rule, looks_at, select
 from mmmos.ensembles.recipe import EnsembleRecipe, SelectRecipe
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UnknownName, UsageError
 from mmmos.recipe import parse
 from mmmos.statistics import bootstrap, sampling
@@ -160,3 +161,12 @@ def test_the_sets_that_a_rule_looks_at_are_known_before_anything_is_trained():
     assert looks_at(SelectRecipe(rule="intersect")) == {"dev": 1, "pam": 1}
     assert looks_at(SelectRecipe(rule="top_k", on={"dev": 2})) == {"dev": 2}
     assert looks_at(SelectRecipe(rule="average")) == {}
+
+
+def test_members_are_ordered_by_the_first_of_pam_dev_and_out_of_fold_that_has_truth(pool):
+    ensemble = select(pool, "average")
+    for kept, name in ((("oof", "dev", "pam"), "pam"), (("oof", "dev"), "dev"), (("oof",), "oof")):
+        part = replace(pool, truth={each: pool.truth[each] for each in kept})
+        expected = np.argsort(-pool.measure(name).mean(axis=1), kind="stable")
+        assert replace(ensemble, pool=part).members_by_quality() == expected.tolist()
+    assert replace(ensemble, pool=replace(pool, truth={})).members_by_quality() == list(range(len(pool)))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from mmmos.ensembles import grid
 from mmmos.ensembles.recipe import EnsembleRecipe
 from mmmos.ensembles.search import Range, drawn, edges, every
 from mmmos.errors import RecipeError
@@ -52,6 +53,8 @@ def test_equal_heads_of_two_tables_are_trained_once_in_the_order_of_the_recipe(b
         ({"head": "ridge", "layers": ["lasst"]}, "no layer of a 'lasst'. Did you mean 'last'?"),
         ({"head": "ridge", "loss": "ccc"}, "'ridge' has a criterion of its own"),
         ({"head": "svr", "layers": "weighted"}, "'svr' learns no layer weights"),
+        ({"head": "linear", "loss": "triplet"}, "'triplet' looks at an embedding"),
+        ({"head": "blstm_t", "samples": "windows"}, "'blstm_t' reads the frames of whole clips; leave samples out"),
         ({"head": "mlp", "loss": []}, "the list of alternatives of 'loss' is empty"),
         ({"head": "mlp", "layers": [[]]}, "the list of alternatives of 'layers' is empty"),
     ],
@@ -168,6 +171,14 @@ def test_a_draw_of_all_there_is_gives_all_of_it(build):
         assert set(build.recipe({**table, "draw": draw}).specs(SETS)) == set(everything)
     few = {"head": "linear", "draw": 50, "options": {"epochs": {"low": 5, "high": 8, "log": True}}}
     assert {spec.options["epochs"] for spec in build.recipe(few).specs(SETS)} == {5, 6, 7, 8}
+
+
+def test_a_draw_ends_where_nothing_new_is_found(build, monkeypatch):
+    monkeypatch.setattr(grid, "MISSES", 100)
+    few = {"low": 5, "high": 6, "log": True}
+    table = {"head": "linear", "draw": 50, "options": {"epochs": few, "patience": few, "batch": few}}
+    specs = build.recipe(table).specs(SETS)
+    assert len(specs) == len(set(specs)) == 8
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from safetensors.numpy import load
 
 from mmmos import registry
 from mmmos.ensembles import heads
-from mmmos.ensembles.data import ABOUT
-from mmmos.ensembles.engine import trainer
-from mmmos.ensembles.engine.feeds import Member
-from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.spec import HeadSpec
+from mmmos.ensembles.training.data import ABOUT
+from mmmos.ensembles.training.engine import trainer
+from mmmos.ensembles.training.engine.feeds import Member
+from mmmos.ensembles.training.engine.trainer import feed_of
 from mmmos.files import tensor_bytes
 
 NAMES = [name for name in registry.names("heads") if heads.reads(name) == "pooled"]

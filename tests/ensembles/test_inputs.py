@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mmmos.ensembles.folds import grouped_folds
 from mmmos.ensembles.heads.inputs import Standardiser, pooled
 from mmmos.ensembles.spec import HeadSpec
+from mmmos.ensembles.training.folds import grouped_folds
 from mmmos.errors import UnknownName
 
 
@@ -47,8 +47,8 @@ def test_standardised_fitted_clips_have_mean_zero_and_deviation_one():
 
 
 def test_standardisation_never_sees_held_out_clips(world, build):
-    from mmmos.ensembles.data import gather
-    from mmmos.ensembles.fitting import fit
+    from mmmos.ensembles.training.data import gather
+    from mmmos.ensembles.training.fitting import fit
 
     clips, recipe = world.clips, build.recipe({"head": "ridge", "normalise": "standard", "folds": 3})
     data = gather(recipe, world.features, clips)

@@ -21,7 +21,7 @@ from mmmos.ensembles.spec import HeadSpec
 from mmmos.errors import SetupError
 from mmmos.features.encoders import encoder
 from mmmos.features.encoders.audiobox import Heads, HeadSettings
-from mmmos.features.extract import extract
+from mmmos.features.extraction.extract import extract
 from mmmos.features.pooling import split
 from mmmos.features.spec import FeatureRecipe
 

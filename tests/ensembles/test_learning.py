@@ -8,7 +8,7 @@ from mmmos.axes import AXES
 from mmmos.ensembles import runs
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.losses import loss
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UnknownName, UsageError
 
 SIZES = {"train": 200, "dev": 60, "pam": 40, "eval": 10}

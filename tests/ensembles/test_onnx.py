@@ -40,7 +40,7 @@ NAMES = sorted(HEADS)
 @pytest.fixture(scope="module")
 def trained(world, tmp_path_factory):
     """``trained(head, **spec)``: a run, trained once, of two folds on "a" and "b" or as the spec says."""
-    from mmmos.ensembles.training import train
+    from mmmos.ensembles.training.train import train
 
     folder, known = tmp_path_factory.mktemp("runs"), {}
 

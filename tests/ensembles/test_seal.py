@@ -5,7 +5,7 @@ import pytest
 
 from mmmos.ensembles import selectors
 from mmmos.ensembles.ensemble import select
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UsageError
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from mmmos.ensembles.data import gather
 from mmmos.ensembles.spec import HeadSpec
-from mmmos.ensembles.wanted import keyed_specs
+from mmmos.ensembles.training.data import gather
+from mmmos.ensembles.training.wanted import keyed_specs
 
 SETS = {"a": ("a0", "a1", "a2"), "b": ("b0",)}
 

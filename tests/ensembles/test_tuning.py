@@ -9,7 +9,8 @@ import pytest
 from mmmos.ensembles import runs, tuning
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.recipe import EnsembleRecipe
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training import work
+from mmmos.ensembles.training.train import train
 from mmmos.ensembles.tuning import tune
 from mmmos.errors import RecipeError, SetupError, UnknownName, UsageError
 from mmmos.recipe import parse
@@ -212,3 +213,39 @@ def test_without_optuna_the_extra_is_named(build, world, tmp_path, monkeypatch):
     with pytest.raises(SetupError, match=r"pip install 'mmmos\[tune\]'"):
         tune(build.recipe(), world.features, world.clips, folder=tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@needs_optuna
+def test_tuning_ends_where_the_recipe_has_no_more_heads(build, world, tmp_path):
+    recipe = build.recipe({"head": "ridge", "features": "each", "normalise": ["unit", "standard"], "folds": 2})
+    found = tune(recipe, world.features, world.clips, trials=40, folder=tmp_path)
+    assert len(found.trials) == len({trial.name for trial in found.trials}) == 4
+
+
+@needs_optuna
+def test_a_proposal_whose_seeds_were_not_all_trained_is_not_kept(build, world, tmp_path, monkeypatch):
+    def fit(specs, *rest, real=work.fit, **keywords):
+        if any(spec.seed == 1 for spec in specs):
+            raise ValueError("no")
+        return real(specs, *rest, **keywords)
+
+    monkeypatch.setattr(work, "fit", fit)
+    recipe = build.recipe({"head": "extra_trees", "options": {"trees": 2}, "seed": [0, 1], "folds": 2})
+    with pytest.raises(UsageError, match="No head could be trained"):
+        tune(recipe, world.features, world.clips, trials=1, folder=tmp_path, jobs=1)
+
+
+@needs_optuna
+def test_proposals_that_all_fail_after_others_cost_themselves(build, world, tmp_path, monkeypatch):
+    asked = []
+
+    def failing(recipe, real=tuning.train, **given):
+        asked.append(recipe)
+        if len(asked) > 1:
+            raise UsageError("No head could be trained")
+        return real(recipe, **given)
+
+    monkeypatch.setattr(tuning, "train", failing)
+    recipe = build.recipe({"head": "ridge", "options": {"alpha": {"low": 0.1, "high": 10.0}}, "folds": 2, "draw": 1})
+    found = tune(recipe, world.features, world.clips, trials=9, folder=tmp_path)
+    assert [np.isnan(trial.quality) for trial in found.trials] == [False] * 8 + [True] and found.kept == 8

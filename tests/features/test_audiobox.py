@@ -119,9 +119,10 @@ def test_any_audio_before_the_silence_keeps_its_digits(tiny, exact_network, kind
     assert (tiny.encode(wave) - wanted).abs().max() <= 3e-6 * wanted.abs().max()
 
 
-def test_a_frame_of_silence_is_the_bias_of_the_convolution():
+@pytest.mark.parametrize("group_norm", [True, False])
+def test_a_frame_of_silence_is_the_bias_of_the_convolution(group_norm):
     convolutions = ((8, 10, 5), (8, 3, 2))
-    settings = Settings(convolutions, True, True, True, False, Shape(1, 16, 2, 16, pos_kernel=4, pos_groups=2))
+    settings = Settings(convolutions, True, group_norm, True, False, Shape(1, 16, 2, 16, pos_kernel=4, pos_groups=2))
     torch.manual_seed(0)
     network = Network(settings).eval()
     convolution = network.feature_extractor["conv_layers"][0][0]
@@ -204,6 +205,13 @@ def test_a_checkpoint_that_is_not_whole_is_refused_with_the_reason(folder, spoil
     with pytest.raises(MmmosError, match=said) as caught:
         encoder("audiobox", weights=str(folder), device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_on_another_device_it_is_another_with_the_same_scores(tiny):
+    wave = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (1, 16_000)).astype(np.float32))
+    there = tiny.on("cpu:0")
+    assert tiny.on("cpu") is tiny and there is not tiny and there.spec == tiny.spec
+    assert torch.equal(there.encode(wave), tiny.encode(wave))
 
 
 def test_the_promises_of_every_encoder_hold():

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from mmmos.features import extract as extraction
-from mmmos.features.extract import Options, complete, extract
+from mmmos.features.extraction import settle
+from mmmos.features.extraction.extract import complete, extract
+from mmmos.features.extraction.options import Options
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.parallel import Workers
 
@@ -15,7 +16,7 @@ from mmmos.parallel import Workers
 def test_a_cluster_leaves_the_store_of_one_process(backend, make_fake, make_clips, tmp_path, monkeypatch):
     """With relative paths of audio, plug-in and store, which only the driver understands."""
     pytest.importorskip({"dask": "distributed", "ray": "ray"}[backend])
-    monkeypatch.setattr(extraction, "CHUNK", 2)
+    monkeypatch.setattr(settle, "CHUNK", 2)
     monkeypatch.chdir(tmp_path)
     make_fake("mine"), make_clips(7, seconds=1.3, rate=22_050, kind="mp3")
     soundfile.write("short.wav", np.zeros(100), 8000)
@@ -27,7 +28,7 @@ def test_a_cluster_leaves_the_store_of_one_process(backend, make_fake, make_clip
     options = Options("cpu", Workers(backend, jobs=2, logs="logs"))
     parts = [complete(clips, recipe, store="shards", options=options, shard=f"{number}/3") for number in (3, 1, 2)]
     pd.testing.assert_frame_equal(pd.concat(parts).loc[clips.index], whole.status)
-    monkeypatch.setattr(extraction, "encode_chunk", None)
+    monkeypatch.setattr(settle, "encode_chunk", None)
     shards = extract(clips, recipe, store="shards", device="cpu", jobs=1)
     pd.testing.assert_frame_equal(shards.status, whole.status)
     for name in ("melstats", "FAKE"):

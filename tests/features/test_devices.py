@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from mmmos import parallel
-from mmmos.features import devices, work
-from mmmos.features import extract as extraction
+from mmmos.features import devices
 from mmmos.features.devices import find_device, share
-from mmmos.features.extract import Options, extract
+from mmmos.features.extraction import settle, work
+from mmmos.features.extraction.extract import extract
+from mmmos.features.extraction.options import Options
 from mmmos.parallel import Workers, inside
 
 
@@ -127,7 +128,7 @@ def test_models_of_several_gpus_are_loaded_by_their_processes_and_not_by_the_dri
     monkeypatch.setattr(parallel, "map", play)
     monkeypatch.setattr(parallel, "ahead", lambda *a, **how: threads.append(how["threads"]) or ahead(*a, **how))
     monkeypatch.setattr("mmmos.features.encoders.find_device", str)
-    monkeypatch.setattr(extraction, "CHUNK", 1)
+    monkeypatch.setattr(settle, "CHUNK", 1)
     gpus(2)
     features = extract(clips, [fake.name], store=store)
     assert features.ids == ("c0", "c1", "c2", "c3")

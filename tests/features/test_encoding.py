@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmmos.errors import SetupError
 from mmmos.features import encoding
-from mmmos.features.spec import FeatureSpec
+from mmmos.features.spec import EncoderSpec, FeatureSpec
 
 TINY = Path(__file__).parents[1] / "data" / "wavlm_tiny"
 
@@ -109,3 +110,48 @@ def test_frames_of_chosen_layers_are_kept_beside_the_means(wavlm, signals, toget
         means = rows.unit * rows.norm[..., None]
         np.testing.assert_allclose(raw[49:98].mean(0), means[1, [0, 2]], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(rows.unit, together["b"].unit, atol=1e-5)
+
+
+class Fussy:
+    """Gives one frame of the wave's first three samples, and takes no wave that begins with a 9."""
+
+    spec = EncoderSpec("fussy", "fussy", 8000, 1, 3, 0.02, 160, "none")
+
+    def encode(self, waves):
+        if (waves[:, 0] == 9).any():
+            raise ValueError("a nine")
+        return waves[:, None, None, :3]
+
+
+def beginning(number, samples=800):
+    return np.concatenate([[number], np.full(samples - 1, 0.5)]).astype(np.float32)
+
+
+def test_of_a_batch_that_fails_the_others_are_encoded():
+    bench = encoding.Bench(FeatureSpec("f", Fussy.spec), Fussy(), "elsewhere")
+    for key, number in (("a", 1), ("bad", 9), ("c", 2)):
+        bench.add(key, 0, beginning(number))
+        bench.complete(key)
+    bench.flush()
+    rows, refused = bench.finished()
+    assert [row.key for row in rows] == ["a", "c"]
+    assert refused == {"bad": ("encoder_failed", "ValueError: a nine")}
+
+
+def test_a_clip_that_is_dropped_leaves_its_batch_and_nothing_of_it_is_handed_over():
+    bench = encoding.Bench(FeatureSpec("f", Fussy.spec), Fussy(), "elsewhere")
+    for key, samples in (("a", 800), ("gone", 800), ("gone", 400)):
+        bench.add(key, 0, beginning(1, samples))
+    bench.drop("gone")
+    bench.complete("a")
+    bench.flush()
+    rows, refused = bench.finished()
+    assert [row.key for row in rows] == ["a"] and not refused
+
+
+def test_signals_whose_vectors_are_not_sound_are_none_and_a_failing_encoder_is_an_error():
+    spec = FeatureSpec("f", Fussy.spec)
+    found = encoding.encode({"nan": beginning(np.nan), "a": beginning(1)}, spec, Fussy(), "cpu")
+    assert found["nan"] is None and found["a"].frames.tolist() == [1]
+    with pytest.raises(SetupError, match=r"The encoder 'fussy' failed: ValueError: a nine\."):
+        encoding.encode({"a": beginning(9)}, spec, Fussy(), "cpu")

@@ -10,10 +10,10 @@ import soundfile
 from mmmos import audio
 from mmmos.errors import UsageError
 from mmmos.features import decoding, encoding, held
-from mmmos.features.extract import extract
+from mmmos.features.extraction.extract import extract
+from mmmos.features.extraction.work import feature_spec, load_encoders
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.features.threads import threads
-from mmmos.features.work import feature_spec, load_encoders
 
 
 def rows_of(path, spec, encoder):

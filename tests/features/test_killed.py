@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from mmmos.features import extract as extraction
-from mmmos.features.extract import Options, complete, extract
+from mmmos.features.extraction import extract as extraction
+from mmmos.features.extraction import settle
+from mmmos.features.extraction.extract import complete, extract
+from mmmos.features.extraction.options import Options
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.parallel import Workers
 
@@ -40,7 +42,7 @@ TWO = Workers(jobs=2)
 
 def test_a_killed_worker_costs_its_unfinished_chunk_and_nothing_else(deadly, make_clips, store, tmp_path, monkeypatch):
     clips = make_clips(6)
-    monkeypatch.setattr(extraction, "CHUNK", 2)
+    monkeypatch.setattr(settle, "CHUNK", 2)
     whole = extract(clips, [deadly.name], store=tmp_path / "whole", device="cpu", jobs=1)
     assert deadly.calls() == 6
     deadly.path.with_suffix(".once").touch()
@@ -56,7 +58,7 @@ def test_a_killed_worker_costs_its_unfinished_chunk_and_nothing_else(deadly, mak
 def test_a_clip_that_kills_its_process_is_named_and_set_aside(deadly, make_clips, store, monkeypatch):
     clips = make_clips(4)
     poison(clips, "c2")
-    monkeypatch.setattr(extraction, "CHUNK", 1)
+    monkeypatch.setattr(settle, "CHUNK", 1)
     features = extract(clips, [deadly.name], store=store, device="cpu", jobs=TWO)
     assert features.ids == ("c0", "c1", "c3")
     assert features.status.loc["c2"].tolist() == [
@@ -84,7 +86,7 @@ def lose(monkeypatch):
                 tried.append(task.label)
                 yield lost(task) if names & set(fatal) else function(task)
 
-        monkeypatch.setattr(extraction.parallel, "map", play)
+        monkeypatch.setattr(settle.parallel, "map", play)
         return tried
 
     return lose
@@ -98,7 +100,7 @@ def test_a_chunk_is_taken_apart_and_a_clip_rejected_for_the_encoder_that_it_kill
     make_fake, make_clips, store, lose, monkeypatch, caplog
 ):
     one, other, clips = make_fake("one"), make_fake("other"), make_clips(6)
-    monkeypatch.setattr(extraction, "CHUNK", 3)
+    monkeypatch.setattr(settle, "CHUNK", 3)
     tried = lose(("c1.wav", "other"))
     status = complete(clips, both(one, other), store=store, options=Options("cpu", TWO))
     assert status["reason"].tolist() == ["", "worker_killed", "", "", "", ""]
@@ -114,7 +116,7 @@ def test_a_chunk_is_taken_apart_and_a_clip_rejected_for_the_encoder_that_it_kill
 
 def test_the_only_clip_of_a_chunk_is_not_tried_anew(make_fake, make_clips, store, lose, monkeypatch):
     fake, clips = make_fake(), make_clips(3)
-    monkeypatch.setattr(extraction, "CHUNK", 2)
+    monkeypatch.setattr(settle, "CHUNK", 2)
     tried = lose(("c2.wav", None))
     status = complete(clips, [fake.name], store=store, options=Options("cpu", TWO))
     assert status["status"].tolist() == ["done", "done", "rejected"]
@@ -129,7 +131,7 @@ def test_a_task_that_was_done_already_may_be_done_again(make_fake, make_clips, s
             function(task)
             yield function(task)
 
-    monkeypatch.setattr(extraction.parallel, "map", twice)
+    monkeypatch.setattr(settle.parallel, "map", twice)
     features = extract(clips, [fake.name], store=store, device="cpu", jobs=1)
     assert fake.calls() == 6
     once = extract(clips, [fake.name], store=store.with_name("once"), device="cpu", jobs=1)

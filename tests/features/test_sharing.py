@@ -1,5 +1,6 @@
 """export and import: embeddings travel without audio and without traces of a machine; nothing foreign is trusted."""
 
+import errno
 import getpass
 import json
 import os
@@ -7,6 +8,7 @@ import random
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.errors import InputError, Rejected, SetupError, StoreError, UsageError
-from mmmos.features.extract import complete, extract, status
+from mmmos.features.extraction.extract import complete, extract, status
 from mmmos.features.sharing import exports, imports, verification
 from mmmos.features.sharing.exports import export
 from mmmos.features.sharing.imports import import_features
-from mmmos.features.spec import EncoderRecipe, FeatureRecipe
+from mmmos.features.spec import EncoderRecipe, FeatureRecipe, FeatureSpec
 from mmmos.features.store import FeatureSet, describe, lists, shard
 from mmmos.features.store.upkeep import summaries, verify
 from mmmos.files import key_of, pretty_json
 from mmmos.manifest.rows import Report
 
 sys.path.append(str(Path(__file__).parent / "store"))
-from stores import FRAMES, SPEC, key, rows
+from stores import ENCODER, FRAMES, SPEC, key, rows
 
 
 def recipe(fake, *others):
@@ -152,6 +154,44 @@ def test_the_readme_says_what_it_is_and_what_is_not_allowed(make_fake, make_clip
     assert second.startswith("restricted-") and "**may not be used commercially**" in second
 
 
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("", "none"),
+        ("microsoft/wavlm-base-plus", "microsoft/wavlm-base-plus main, SHA-256 ab12"),
+        ("/home/me/mine", "the exporter's own, SHA-256 ab12"),
+    ],
+)
+def test_weights_are_named_where_they_are_published(weights, words):
+    about = replace(ENCODER, weights=weights, revision="main", sha256="ab12" if weights else "")
+    table = EncoderRecipe(encoder="wavlm-base-plus")
+    assert exports._weights(table, FeatureSpec("set", about)) == words
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_an_export_of_a_set_that_is_compacted_meanwhile_begins_again(
+    fake, make_clips, store, tmp_path, monkeypatch, times
+):
+    clips, flatten, calls = make_clips(2), exports.flatten, []
+    complete(clips, recipe(fake), store=store)
+
+    def vanish(*arguments):
+        calls.append(1)
+        if len(calls) <= times:
+            raise FileNotFoundError(2, "No such file or directory")
+        return flatten(*arguments)
+
+    monkeypatch.setattr(exports, "flatten", vanish)
+    (tmp_path / "out").mkdir()
+    if times == 1:
+        assert export(clips, recipe(fake), tmp_path / "out", store=store).clips == 2
+        assert import_features(tmp_path / "out", tmp_path / "theirs").clips == 2
+    else:
+        with pytest.raises(StoreError, match="changes all the time"):
+            export(clips, recipe(fake), tmp_path / "out", store=store)
+        assert not any((tmp_path / "out").iterdir()) and not list(tmp_path.glob(".*"))
+
+
 def test_what_is_not_in_the_store_is_not_exported(fake, make_clips, store, tmp_path):
     clips = make_clips(3)
     complete(clips.iloc[:1], recipe(fake), store=store)
@@ -252,6 +292,7 @@ MISTAKES = {
     "no list": (lambda f: (f / "clips.csv").unlink(), "it holds no clips.csv"),
     "no sets": (lambda f: shutil.rmtree(shard_of(f).parent), "it holds no feature set"),
     "no shards": (lambda f: shard_of(f).unlink(), "it holds no shards"),
+    "an empty set": (lambda f: (f / "set-0123456789ab").mkdir(), "set-0123456789ab: it holds no spec.json"),
     "no spec": (lambda f: (shard_of(f).parent / "spec.json").unlink(), "it holds no spec.json"),
     "another name of a set": (lambda f: rename_set(f, "set-0123456789ab"), "another feature set than its folder"),
     "a folder that goes up": (lambda f: rename_set(f, "..-0123456789ab"), "'..-0123456789ab': it does not belong"),
@@ -440,6 +481,38 @@ def test_an_import_that_is_stopped_in_the_middle_is_finished_by_the_same_command
     assert contents(store) == contents(tmp_path / "whole")
 
 
+def test_a_folder_that_cannot_be_listed_is_said(exported, tmp_path, monkeypatch):
+    listed = os.scandir
+
+    def refuse(folder):
+        if str(folder).startswith(str(exported / "set-")):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(imports.os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"set-\w+: the folder cannot be read: Permission denied"):
+        import_features(exported, tmp_path / "store")
+
+
+def test_what_became_a_link_or_a_pipe_after_it_was_listed_is_not_copied(tmp_path):
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "pipe")
+    report = Report(9)
+    for name in ("link", "pipe"):
+        imports._copy(tmp_path / name, tmp_path / "copy", None, name, report)
+    found = [(problem.file, problem.what) for problem in report.problems]
+    assert found == [("link", f"it cannot be read: {os.strerror(errno.ELOOP)}"), ("pipe", "it is no plain file")]
+    assert not (tmp_path / "copy").exists()
+
+
+def test_rejections_alone_are_imported(exported, tmp_path):
+    FeatureSet(exported, SPEC).write([], {key(8): ("too_short", "0.01 s", "c8.wav")})
+    with (exported / "clips.csv").open("a") as file:
+        file.write(f"c8,c8.wav,,,{key(8)}\n")
+    assert import_features(exported, tmp_path / "store").shards == 2
+    assert FeatureSet(tmp_path / "store", SPEC).rejections([key(8)]) == {key(8): ("too_short", "0.01 s")}
+
+
 def test_what_is_no_folder_is_said(tmp_path):
     with pytest.raises(UsageError, match=r"There is no folder .*; mmmos features export makes one"):
         import_features(tmp_path / "nothing", tmp_path / "store")
@@ -490,6 +563,12 @@ def test_what_is_written_is_accepted_and_found(rows):
     found = lists.checked(lists.written(entries), "clips.csv", report)
     assert found == [entry[4] for entry in entries]
     assert report.problems == ([] if entries else report.problems)
+
+
+def test_a_list_that_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "shared" / "list.csv").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"list.csv cannot be read: Is a directory\."):
+        lists.known(tmp_path)
 
 
 def test_a_clip_whose_audio_is_here_needs_no_import(fake, make_clips, store, tmp_path, caplog):

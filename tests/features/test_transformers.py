@@ -15,7 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmmos.errors import SetupError, UsageError
+from mmmos.features.encoders import transformers as transformers_encoder
+from mmmos.features.encoders import transformers_model
 from mmmos.features.encoders.transformers import TRANSFORMERS, load
+from mmmos.features.encoders.transformers_model import open_config
 from mmmos.testing import check_encoder
 
 WAVE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -292,7 +295,7 @@ def test_hop_and_minimum_are_the_models_own(made, kind):
     first, later = (encoder.encode(noise(spec.minimum + extra)).shape[2] for extra in (20 * step, 30 * step))
     assert later - first == 10
     if spec.minimum > 1:
-        with pytest.raises(Exception):  # noqa: B017 (the library's own, whatever it is)
+        with pytest.raises(Exception):  # noqa: B017, PT011 (the library's own, whatever it is)
             assert encoder.encode(noise(spec.minimum - 1)).isfinite().all()
             assert encoder.encode(noise(spec.minimum - 1)).shape[2] >= 1
 
@@ -510,6 +513,42 @@ def test_codecs_text_and_images_are_refused(copied, config, extractor):
     (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
     with pytest.raises(SetupError, match=r"allowed are models with one of Wav2Vec2FeatureExtractor.*not codecs"):
         opened(folder)
+
+
+def test_a_part_of_a_model_and_a_model_without_an_audio_encoder_are_refused(copied):
+    import transformers
+
+    folder = copied("hubert")
+    (folder / "config.json").write_text(json.dumps({"model_type": "clap_audio_model"}))
+    with pytest.raises(SetupError, match=r"is of a part of a model \('clap_audio_model'\)"):
+        open_config(folder)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    bert = transformers.BertModel(transformers.BertConfig(vocab_size=4, **sizes))
+    with pytest.raises(SetupError, match=r"\(BertModel\) has no encoder of audio that stands by itself"):
+        transformers_model._find(bert, folder)
+    with pytest.raises(SetupError, match=r"Linear has no repeated blocks; allowed are transformer encoders of audio"):
+        transformers_encoder._blocks(torch.nn.Linear(2, 2))
+
+
+def test_a_model_that_gives_too_few_frames_is_refused(made, monkeypatch):
+    found = opened(made("hubert"))
+    monkeypatch.setattr(found, "_count", lambda samples: 1)
+    with pytest.raises(SetupError, match=r"gives fewer than 2 frames for \d+ samples"):
+        found._first(2, 400)
+    with pytest.raises(UsageError, match="longer than this model's window of 2 s"):
+        opened(made("whisper"))._trial(40 * 16_000)
+
+
+def test_bars_that_were_off_stay_off():
+    from transformers.utils import logging as reports
+
+    before = reports.is_progress_bar_enabled()
+    for shown, switch in ((False, reports.disable_progress_bar), (True, reports.enable_progress_bar)):
+        switch()
+        with transformers_model.quiet():
+            assert not reports.is_progress_bar_enabled()
+        assert reports.is_progress_bar_enabled() is shown
+    (reports.enable_progress_bar if before else reports.disable_progress_bar)()
 
 
 def test_a_file_and_no_weights_are_refused(made):

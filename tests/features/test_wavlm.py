@@ -15,7 +15,7 @@ from mmmos.errors import MmmosError, SetupError, UnknownName, UsageError
 from mmmos.features.encoders import encoder
 from mmmos.features.encoders.unilm import Shape, even_padding
 from mmmos.features.encoders.wavlm_layouts import parse_convolutions
-from mmmos.features.encoders.wavlm_model import Settings, conv_padding
+from mmmos.features.encoders.wavlm_model import Settings, conv_padding, normalised
 from mmmos.testing import check_encoder
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "encoders"
@@ -116,11 +116,15 @@ def test_models_of_any_kind_and_size_agree_with_transformers(tmp_path, changes):
     (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
     loaded = encoder("wavlm", weights=str(tmp_path), device="cpu")
     wave = 0.3 * torch.randn(2, 9_000)
+    # The last of transformers' states is before or behind the norm, as its version will have it.
+    outputs = []
+    model.encoder.layers[-1].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     with torch.inference_mode():
         reference = model(wave, output_hidden_states=True)
+    raw = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
     states = loaded.encode(wave)
     scale = float(states.abs().max())
-    for index, wanted in enumerate(reference.hidden_states):
+    for index, wanted in enumerate([*reference.hidden_states[:-1], raw]):
         torch.testing.assert_close(states[:, index], wanted, atol=2e-6 * scale, rtol=0)
     torch.testing.assert_close(states[:, -1], reference.last_hidden_state, atol=2e-6 * scale, rtol=0)
     assert loaded.spec.names() == ("0", "1", "2", "3", *(["final"] if changes == LARGE else []))
@@ -207,6 +211,25 @@ def test_the_unilm_layout_gives_the_same_bits(unilm, wavlm):
 def test_a_unilm_file_with_other_settings_is_refused(unilm, changes, said):
     with pytest.raises(MmmosError, match=said):
         encoder("wavlm", weights=unilm(**changes), device="cpu")
+
+
+def test_a_file_of_no_known_layout_is_refused(tmp_path):
+    file = tmp_path / "w.pt"
+    for content, said in (
+        ({"a": torch.zeros(1)}, r"w.pt is no WavLM that can be told: it needs the entries 'cfg' and 'model'"),
+        ({"cfg": 3, "model": {}}, r"The entry 'cfg' of .*w.pt is no dictionary but int"),
+    ):
+        torch.save(content, file)
+        with pytest.raises(SetupError, match=said):
+            encoder("wavlm", weights=str(file), device="cpu")
+
+
+def test_waves_are_normalised_over_their_own_samples():
+    waves = torch.randn(2, 400, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    padding = torch.arange(400) >= torch.tensor([[400], [150]])
+    found = normalised(waves, padding)
+    assert torch.equal(found[:1], normalised(waves[:1])) and torch.equal(found[1:, :150], normalised(waves[1:, :150]))
+    assert not found[1, 150:].any() and abs(float(found[0].mean())) < 1e-6
 
 
 @pytest.mark.parametrize(

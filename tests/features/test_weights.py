@@ -25,6 +25,7 @@ def no_network(monkeypatch, tmp_path):
 def test_a_path_that_is_there_is_taken(tmp_path):
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert weights.find("owner/name").resolve() == tmp_path / "owner" / "name"
+    assert weights.is_here("owner/name") == weights.find("owner/name")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,22 @@ def test_half_a_snapshot_is_fetched_again(monkeypatch, tmp_path):
     assert fetched == ["owner/name"]
 
 
+def test_of_a_repository_without_safe_files_the_others_are_fetched(monkeypatch, tmp_path):
+    asked = []
+
+    def snapshot(repo, *, local_files_only=False, allow_patterns=(), **_):
+        if not local_files_only:
+            asked.append(allow_patterns)
+            if "*.bin" in allow_patterns:
+                (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+        return str(tmp_path)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert weights.find("owner/name") == tmp_path
+    assert asked == [["*.json", "*.safetensors"], ["*.json", "*.bin", "*.pt", "*.pth"]]
+
+
 def test_a_failing_hub_is_one_sentence(monkeypatch):
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -79,6 +96,9 @@ def test_a_failing_hub_is_one_sentence(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(SetupError, match=r"cannot be fetched: Network is unreachable\. On a machine with network:"):
         weights.find("owner/name")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(SetupError, match=r"'hf://owner/name/a.pt' cannot be fetched: Network is unreachable\."):
+        weights.find("hf://owner/name/a.pt")
 
 
 def test_the_sha256_of_the_file_that_holds_the_tensors_is_checked(tmp_path):
@@ -141,6 +161,12 @@ def test_a_release_without_weights_leaves_nothing(cache, monkeypatch, members):
     with pytest.raises(SetupError, match="holds no weights"):
         weights.fetch(RELEASE)
     assert list((cache / "assets").rglob("*.*")) == []
+
+
+def test_a_download_is_what_lies_at_the_address(tmp_path):
+    (tmp_path / "there").write_bytes(b"abc")
+    weights._download((tmp_path / "there").as_uri(), tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"abc"
 
 
 def test_a_download_that_fails_is_one_sentence(cache, monkeypatch):

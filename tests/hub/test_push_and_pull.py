@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mmmos import hub as sharing
 from mmmos.errors import InputError, SetupError, UsageError
+from mmmos.hub import client
+from mmmos.hub.address import Address
 
 sys.path.append(str(Path(__file__).parent))
 from hub_stand_in import READER, WRITER
@@ -327,3 +330,27 @@ def test_the_client_is_left_as_it_was(hub, online, folder, capfd):
     push(folder)
     pull()
     assert capfd.readouterr() == ("", "") and not are_progress_bars_disabled()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_client_shows_bars_where_progress_is_shown(online, monkeypatch, shown):
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    monkeypatch.setattr(client.progress, "is_shown", lambda: shown)
+    with client.client(Address("me/mine"), "model"):
+        assert are_progress_bars_disabled() is not shown
+    assert not are_progress_bars_disabled()
+
+
+def test_what_the_client_wraps_is_said_and_a_closed_door_is_named(online):
+    from huggingface_hub.errors import GatedRepoError
+
+    full = RuntimeError("the upload failed")
+    full.__cause__ = OSError(28, "No space left on device", "/cache/x")
+    closed = GatedRepoError("gated", response=SimpleNamespace(status_code=403, headers={}, request=None))
+    for error, words in (
+        (full, r"hf://me/mine cannot be read or kept here: No space left on device: /cache/x\."),
+        (closed, r"hf://me/mine is open only to those whom its owner lets in: ask on its page, then give a token"),
+    ):
+        with pytest.raises(SetupError, match=words), client.client(Address("me/mine"), "model"):
+            raise error

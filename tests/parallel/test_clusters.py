@@ -140,7 +140,7 @@ def test_nothing_outlives_a_driver_that_is_killed(backend, tmp_path):
         below = descendants(driver.pid)
         assert pids <= below
         # Ray's agents end by themselves, a minute or two after the rest.
-        below = {pid for pid in below if b"Agent" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        below = {pid for pid in below if b"agent" not in Path(f"/proc/{pid}/cmdline").read_bytes().lower()}
         driver.kill()
     until = time.monotonic() + 20
     while any(map(is_alive, below)) and time.monotonic() < until:

@@ -1,12 +1,13 @@
 """A Dask cluster that is not ours: its scheduler, its workers' memory, and their end."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def scheduler(tmp_path_factory):
 
 
 @pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
 def workers(scheduler):
     return parallel.Workers("dask", scheduler[1])
 
@@ -85,21 +92,29 @@ def test_a_task_that_needs_more_memory_than_a_worker_has_is_named(workers, tmp_p
     assert again == {"3": 2}
 
 
-def test_a_scheduler_that_is_killed_ends_the_call_with_a_sentence(scheduler, workers, capfd, monkeypatch):
+def test_a_scheduler_that_is_killed_ends_the_call_with_a_sentence(scheduler, workers, stack, capfd, monkeypatch):
     monkeypatch.setattr(on_dask, "PATIENCE", 2.0)
     process, address = scheduler
     results = parallel.map(cluster_tasks.process, [0.0, *[0.3] * 60], jobs=workers)
     next(results)
+    other = stack.enter_context(closing(on_dask._Cluster(address, 0)))
+    assert other.size() >= 1
     process.send_signal(signal.SIGKILL)
     with pytest.raises(SetupError, match=f"scheduler at {address} no longer answers. What is finished is saved"):
         list(results)
+    other.look()
+    with pytest.raises(SetupError, match=f"scheduler at {address} no longer answers"):
+        other.size()
     with pytest.raises(SetupError, match=f"no Dask scheduler at {address}"):
         list(parallel.map(cluster_tasks.square, [1], jobs=workers))
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_cluster_without_workers_is_a_sentence(monkeypatch):
+def test_a_cluster_without_workers_is_a_sentence_whether_by_its_address_or_its_file(monkeypatch, tmp_path):
     monkeypatch.setattr(on_dask, "DROUGHT", 0.5)
-    words = r"has had no worker for .* Start some with: dask worker tcp"
-    with LocalCluster(n_workers=0, dashboard_address=":0") as empty, pytest.raises(SetupError, match=words):
-        list(parallel.map(cluster_tasks.square, [1], jobs=parallel.Workers("dask", empty.scheduler_address)))
+    with LocalCluster(n_workers=0, dashboard_address=":0") as empty:
+        file = tmp_path / "scheduler.json"
+        file.write_text(json.dumps({"address": empty.scheduler_address}))
+        for address in (empty.scheduler_address, str(file)):
+            with pytest.raises(SetupError, match=f"has had no worker for .* Start some with: dask worker {address}"):
+                list(parallel.map(cluster_tasks.square, [1], jobs=parallel.Workers("dask", address)))

@@ -55,7 +55,7 @@ def test_a_log_says_who_the_worker_is_and_what_became_of_each_task(tmp_path, mon
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     told = Context(logs=str(tmp_path / "new" / "logs"))
     inside.perform(told, warn, 3, Labelled("32 clips, first a.wav"))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="in two lines"):
         inside.perform(told, fail, 4, 7)
     head, *lines = only_log(tmp_path / "new" / "logs")
     assert f"process {os.getpid()}, mmmos {mmmos.__version__}, Python 3." in head

@@ -5,13 +5,17 @@ import random
 import signal
 import time
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from mmmos import parallel
 from mmmos.errors import SetupError, UsageError
 from mmmos.parallel import mapping, on_loky
+from mmmos.parallel.inside import Context
+from mmmos.parallel.job import LIMIT, Job
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,6 +94,31 @@ def test_workers_that_cannot_start_are_a_sentence(monkeypatch):
     with pytest.raises(SetupError, match=r"killed, most likely because memory ran out|die as soon as they start"):
         list(parallel.map(abs, [1, 2, 3], jobs=2))
     on_loky.close()
+
+
+def test_a_worker_that_never_starts_is_given_up(monkeypatch):
+    class Dead:
+        def submit(self, *_):
+            tries.append(self)
+            raise BrokenProcessPool
+
+        def shutdown(self, **_):
+            pass
+
+    tries = []
+    monkeypatch.setattr(on_loky, "_started", lambda number: Dead())
+    with pytest.raises(SetupError, match="die as soon as they start"):
+        on_loky._Worker(0).begin(Job(abs, [1], parallel.Workers(jobs=1), Context()), 0)
+    assert len(set(map(id, tries))) == len(tries) == LIMIT
+
+
+def test_of_two_maps_at_once_each_has_workers_and_arrays_of_its_own():
+    arrays = [np.full(200_000, number) for number in range(8)]
+    with closing(parallel.map(np.sum, arrays, jobs=2)) as outer:
+        found = [next(outer)]
+        assert sorted(parallel.map(np.sum, arrays, jobs=2)) == sorted(map(np.sum, arrays))
+        found += outer
+    assert sorted(found) == sorted(map(np.sum, arrays))
 
 
 def started_to_die():

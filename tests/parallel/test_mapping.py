@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import closing
@@ -107,6 +108,29 @@ def test_an_item_that_is_not_read_does_not_stop_the_others():
     assert [item for item, _ in parallel.ahead(count_to, [30, 2, 30], depth=2)] == [30, 2, 30]
 
 
+def test_an_error_in_what_is_not_read_has_no_reader():
+    def make(number):
+        yield number
+        raise UsageError("no")
+
+    assert [next(results) for _, results in parallel.ahead(make, [0, 1, 2])] == [0, 1, 2]
+
+
+def test_threads_that_cannot_be_started_are_an_error_and_the_others_end(monkeypatch):
+    real, started = threading.Thread.start, []
+
+    def start(thread):
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(parallel.ahead(count_to, [1, 2], threads=3))
+    assert len(started) == 2 and not ahead_threads()
+
+
 def workers():
     return [child for child in multiprocessing.active_children() if type(child).__name__ == "LokyProcess"]
 
@@ -167,6 +191,13 @@ def test_stop_kills_every_child_process():
     parallel.stop()
     child.join(5)
     assert child.exitcode == -getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def test_stop_where_no_process_was_ever_started(monkeypatch):
+    monkeypatch.delitem(sys.modules, "multiprocessing")
+    parallel.stop()
+    assert "multiprocessing" not in sys.modules
+    assert list(parallel.map(abs, [-1], jobs=1)) == [1], "the next call begins anew"
 
 
 def test_a_result_in_order_waits_for_those_before_it():

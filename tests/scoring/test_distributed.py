@@ -177,6 +177,15 @@ def test_a_lost_block_is_scored_clip_by_clip_behind_a_task_without_clips(work, f
     assert [[len(block.clips) for block in tasks] for tasks in fake_map] == [[4, 4], [0, 1, 1, 1, 1], [0, 1, 1, 1, 1]]
 
 
+def test_a_cluster_scores_a_lost_block_with_the_workers_that_it_has(work, fake_map, monkeypatch):
+    asked, given = [], parallel.map
+    monkeypatch.setattr(parallel, "map", lambda *a, jobs, **b: asked.append(jobs) or given(*a, jobs=jobs, **b))
+    cluster = parallel.Workers("dask", jobs=1)
+    found = list(distributed.scores(named("a", "b", "poison"), work, cluster))
+    assert [score.reason for score in found] == ["", "", "worker_killed"]
+    assert asked == [cluster] * len(asked)
+
+
 def test_a_clip_that_is_the_only_one_may_be_lost_like_any_other(work, fake_map):
     (score,) = distributed.scores(named("poison"), work, TWO)
     assert score.reason == "worker_killed" and [len(block.clips) for block in fake_map[0]] == [1]

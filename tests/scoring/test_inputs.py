@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from mmmos.errors import UsageError
+from mmmos.errors import Rejected, UsageError
+from mmmos.scoring.inputs import Clip, opened
 from mmmos.scoring.score import columns
 
 KEYS = [
@@ -111,7 +112,7 @@ def test_manifests(scorer, model, clip, expected):
     )
     scores = scorer(table)
     assert list(scores.index) == ["one", "two"] and same(scores.loc["one"], expected)
-    assert scores["start"].tolist()[1] == 0.1 and sorted(model.domains, key=str)[-1] == "speech"
+    assert scores["start"].tolist()[1] == 0.1 and max(model.domains, key=str) == "speech"
     other = table.assign(path=str(Path(clip).with_suffix(".flac")))
     assert same(scorer(other).loc["one"], expected), "audio is found by its stem"
 
@@ -162,6 +163,13 @@ def test_samples_that_cannot_be_used_have_a_reason(scorer, samples, rate, reason
 def test_a_wrong_call_is_an_error(scorer, given, rate, says):
     with pytest.raises(UsageError, match=says):
         scorer(given, rate)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_rejected(clip):
+    with pytest.raises(Rejected, match=r"changed: .* was written to while"), opened(Clip("a", clip)) as stream:
+        list(stream.blocks)
+        with Path(clip).open("ab") as file:
+            file.write(b"more")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names of any bytes")

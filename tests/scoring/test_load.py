@@ -6,7 +6,7 @@ import numpy as np
 
 import mmmos
 from mmmos.ensembles.bundle import read_bundle
-from mmmos.features.extract import extract
+from mmmos.features.extraction.extract import extract
 from mmmos.pipeline.bundles import export
 from mmmos.scoring import naming
 

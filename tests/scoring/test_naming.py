@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 import mmmos.ensembles.bundle as bundles
-import mmmos.scoring.audiobox as audiobox
 from mmmos import hub
 from mmmos.errors import MmmosError, SetupError, UnknownName, UsageError
-from mmmos.scoring import load, naming
+from mmmos.scoring import audiobox, load, naming
 from mmmos.scoring.naming import find, names
 
 

@@ -310,6 +310,36 @@ def test_one_file_is_written_by_one_process(clips, tmp_path):
     assert done.stdout == "held\n", done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_lock_that_is_removed_while_it_is_waited_for_is_taken_again(tmp_path, monkeypatch):
+    import fcntl
+
+    taken, real = [], fcntl.flock
+
+    def flock(descriptor, how):
+        real(descriptor, how)
+        taken.append(descriptor)
+        if len(taken) == 1:
+            (tmp_path / "scores.jsonl.lock").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with journals.locked(tmp_path / "scores.jsonl") as lock:
+        assert lock.exists() and len(taken) == 2
+    assert not lock.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    import fcntl
+
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with journals.locked(tmp_path / "scores.jsonl") as lock:
+        assert lock.exists()
+
+
 # Failures.
 
 

@@ -15,11 +15,12 @@ import torch
 
 from mmmos import audio
 from mmmos.errors import SetupError, UsageError
-from mmmos.features.extract import extract
+from mmmos.features.extraction.extract import extract
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe
 from mmmos.scoring import stream
 from mmmos.scoring.inputs import Clip
 from mmmos.scoring.scorer import Scorer
+from mmmos.scoring.segments import grid
 
 RATES = (8000, 16_000, 44_100)
 
@@ -235,6 +236,20 @@ def test_closing_early_ends_everything_at_once(model, tiny, noise):
     assert not [thread for thread in threading.enumerate() if thread.name == "mmmos-ahead"]
     tiny.sleep = 0
     assert len(list(scorer.stream(clips[:2]))) == 2, "the scorer goes on"
+
+
+def test_a_run_that_is_stopped_predicts_no_further_segment(scorer, model, noise, monkeypatch):
+    run, calls, predict = stream.Run(scorer._engine, grid(0.2, None), False), [], model.predict
+
+    def stop_at_the_third(features, domains):
+        calls.append(domains)
+        if len(calls) == 3:
+            run._stopped.set()
+        return predict(features, domains)
+
+    monkeypatch.setattr(model, "predict", stop_at_the_third)
+    (score,) = run.scores([Clip("long", samples=noise(4.0), rate=8000)])
+    assert len(calls) == 3 and len(score.segments) == 2, "the whole, and two of 20 segments"
 
 
 def test_an_error_of_the_list_ends_the_stream_and_closes_it(scorer, noise):

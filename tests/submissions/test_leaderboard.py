@@ -132,6 +132,11 @@ def test_equal_models_are_not_told_apart_and_noise_is_worse(truth):
     assert words["scaled"] == "not told apart, p 1.00" and words["noise"].startswith("worse, p")
 
 
+def test_without_intervals_nothing_is_said_of_chance(predictions, truth):
+    shown = for_people(leaderboard(predictions, truth, intervals=0))
+    assert "sys_SRCC" in shown and not {"p", "sys_SRCC_low", "behind_low"} & set(shown)
+
+
 def test_what_is_known_of_a_model_is_shown_where_it_is_known(predictions, truth, tmp_path):
     about = pd.DataFrame({"members": [3.0, np.nan], "fit_time": [12.5, np.nan]}, index=["noise 0.5", "noise 4.0"])
     table = leaderboard(predictions, truth, about=about)

@@ -16,8 +16,8 @@ from mmmos.errors import InputError
 from mmmos.metrics import srcc
 from mmmos.submissions.leaderboard import leaderboard
 from mmmos.submissions.report import SOUND, plots, tables, write_report
-from mmmos.submissions.report.excerpts import Excerpt, excerpt, hertz, mel, png, shades
-from mmmos.submissions.report.svg import nice_ticks
+from mmmos.submissions.report.excerpts import SECONDS, Excerpt, excerpt, hertz, mel, mp3, png, shades
+from mmmos.submissions.report.svg import Plot, nice_ticks
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -162,6 +162,29 @@ def test_bias_is_told_by_score_and_the_worst_clips_come_first():
     assert bins["mean"].round(9).tolist() == [1.0, -1.0] and bins["clips"].tolist() == [2, 1]
 
 
+def test_one_axis_is_not_compared_with_others(tmp_path, parts):
+    page = page_of(tmp_path, parts, predictions=parts["predictions"][["PQ"]], truth=parts["truth"][["PQ"]])
+    assert "the predictions rank clips" in page and "Among the axes" not in page
+
+
+def test_what_is_not_known_is_not_drawn():
+    plot, unknown = Plot((0, 1), (0, 1)), [np.nan, np.nan]
+    plot.ticks()
+    plot.labels()
+    plot.line(unknown, unknown, "rule")
+    plot.spans(unknown, unknown, unknown, "bar")
+    plot.dots(unknown, unknown)
+    assert plot.svg("nothing") == Plot((0, 1), (0, 1)).svg("nothing")
+    constant = plots.ranks("PQ", "all clips", np.arange(5.0), np.zeros(5), np.nan, np.nan)
+    assert 'class="dots"' in constant and "dash" not in constant and "band" not in constant
+
+
+def test_a_line_is_broken_where_a_point_is_unknown():
+    plot = Plot((0, 4), (0, 4))
+    plot.line([0, 1, 2, 3, 4], [0, 1, np.nan, 3, 4], "rule")
+    assert plot.svg("two parts").count('<path class="rule"') == 2
+
+
 def test_ticks_are_round_numbers_inside_the_range():
     assert nice_ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert nice_ticks(-0.3, 0.31, 4) == [-0.2, 0.0, 0.2]
@@ -192,6 +215,20 @@ def test_an_excerpt_is_short_the_same_each_time_and_kept_as_json(tone):
     assert excerpt(tone.parent / "nothing.wav") is None
     (tone.parent / "text.wav").write_text("no audio")
     assert excerpt(tone.parent / "text.wav") is None
+
+
+def test_an_excerpt_ends_after_its_seconds_and_what_is_too_short_has_none(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(20 * 8000), 8000)
+    soundfile.write(tmp_path / "sample.wav", [0.5], 8000)
+    assert excerpt(tmp_path / "long.wav").seconds == SECONDS
+    assert excerpt(tmp_path / "sample.wav") is None
+
+
+def test_without_an_encoder_or_a_rate_that_it_takes_there_is_no_sound(monkeypatch):
+    wave = np.zeros(8000, np.float32)
+    assert mp3(wave, 8000) and mp3(wave, 4000) == b""
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
+    assert mp3(wave, 8000) == b""
 
 
 def test_players_stop_where_the_page_would_grow_too_large(tmp_path, parts):

@@ -19,9 +19,10 @@ from mmmos.axes import AXES
 from mmmos.errors import InputError, UsageError
 from mmmos.predictions import read_predictions
 from mmmos.recipe import names
+from mmmos.submissions import write
 from mmmos.submissions.check import check_submission, read_answer
 from mmmos.submissions.formats import Format, read_format
-from mmmos.submissions.write import answer_text, write_submission
+from mmmos.submissions.write import answer_text, package_versions, write_submission
 
 IDS = [f"audiomos2025-track2-sys0v1wm-utt{letter * 6}" for letter in "abcdef"]
 tables = st.lists(st.tuples(*[st.floats(0, 10)] * 4), min_size=1, max_size=8)
@@ -306,3 +307,9 @@ def test_the_commands_write_check_and_list_formats_of_ones_own(tmp_path, monkeyp
     (tmp_path / "submissions" / "broken.toml").unlink()
     code, out, err = call("submissions formats")
     assert code == 0 and not err and len(out.splitlines()) == len(names("submissions", "no workspace")) + 2
+
+
+def test_versions_are_of_what_is_installed(monkeypatch):
+    monkeypatch.setattr(write, "PACKAGES", ("numpy", "no-such-package"))
+    assert package_versions().keys() == {"python", "mmmos", "numpy"}
+    assert package_versions()["numpy"] == np.__version__

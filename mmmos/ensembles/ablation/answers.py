@@ -11,9 +11,9 @@ import pandas as pd
 from mmmos.ensembles.ablation.contrasts import balanced, factors_of
 from mmmos.ensembles.ablation.contributions import METRIC
 from mmmos.ensembles.ablation.measured import Array, check_sets, draws, ends, items_of, measured, parts
-from mmmos.ensembles.data import OUT_OF_FOLD
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.pool import Pool
+from mmmos.ensembles.training.data import OUT_OF_FOLD
 from mmmos.errors import UnknownName, UsageError
 from mmmos.statistics import bootstrap, measure
 

@@ -37,7 +37,7 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_on_one_line)]
 
 
 class EncoderFacts(Recipe):
-    """``EncoderSpec`` as JSON; see there."""
+    """``EncoderSpec`` as JSON, where the units and the meaning of each field are."""
 
     name: Line
     family: Line
@@ -69,7 +69,8 @@ class FeatureSet(Recipe):
     """A feature set that members read: its ``FeatureSpec``, and how its encoder is loaded.
 
     ``encoder``: the encoder's registered name. ``weights``: a hub id or an address, the base name of a local file or
-    folder, or "" for an encoder without weights. ``facts``: of the encoder that the members were trained on.
+    folder, or "" for an encoder without weights. ``window`` and ``hop``: s; ``frames``: layers whose frames are kept.
+    ``facts``: of the encoder that the members were trained on. ``commercial``: whether its licence allows such use.
     """
 
     name: str = Field(pattern=SET_NAME)
@@ -170,10 +171,12 @@ class Quality(Recipe):
 class About(Recipe):
     """Everything of a bundle but its arrays.
 
-    ``digest``: SHA-256 (hex) of the canonical JSON of all other fields. ``pool``: number of runs that ``rule`` chose
-    from, all of the ensemble recipe ``recipe``. ``clips``: counts by set. ``manifests``: digests of the sets' ids and
-    scores, of the evaluation set its ids alone. ``reference``: by domain ("": all), 21 quantiles (0, 5, … 100 %) of the
-    training clips' ratings for each axis. ``files``: SHA-256 by name of all files but this one and the card.
+    ``digest``: SHA-256 (hex) of the canonical JSON of all other fields. ``mmmos``: the version that wrote it. ``pool``:
+    number of runs that ``rule`` chose from, all of the ensemble recipe ``recipe``. ``licences``: of the weights, by
+    feature set. ``clips``: counts by set. ``training_data``: digest of the training clips' ids and scores.
+    ``manifests``: digests of the sets' ids and scores, of the evaluation set its ids alone. ``reference``: by domain
+    ("": all), 21 quantiles (0, 5, … 100 %) of the training clips' ratings (0–10) for each axis. ``files``: SHA-256 by
+    name of all files but this one and the card.
     """
 
     format: int

@@ -61,8 +61,10 @@ def _quality(about: About) -> str:
     lines = [
         "## Quality",
         "",
-        "Means over the axes with 95 % intervals; SRCC of each axis below. Nothing here was measured on a sealed"
-        " evaluation set.",
+        (
+            "Means over the axes with 95 % intervals; SRCC of each axis below. Nothing here was measured on a sealed"
+            " evaluation set."
+        ),
         "",
         "| set | clips | level | SRCC | LCC | KTAU | MSE |",
         "|---|---|---|---|---|---|---|",

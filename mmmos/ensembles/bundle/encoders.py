@@ -10,8 +10,8 @@ from mmmos.ensembles.model import Loaded
 from mmmos.errors import SetupError, UnknownName, UsageError, first_line
 from mmmos.features import weights as files
 from mmmos.features.encoders import encoder
+from mmmos.features.extraction.work import feature_spec
 from mmmos.features.spec import FeatureSpec
-from mmmos.features.work import feature_spec
 
 # What may be recorded as weights: a hub id, a file of one, a release, or a file or folder without its place.
 _PUBLISHED = re.compile(r"\w[\w.-]*/\w[\w.-]*|hf://\w[\w.-]*/\w[\w.-]*/\w[\w.+-]*|https://[\w./%+-]+")

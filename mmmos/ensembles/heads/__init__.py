@@ -5,6 +5,7 @@ A head class has ``Options`` (its hyperparameters), ``own_loss`` (True when it h
 never as code. It is trained by its own ``fit``, or, as a subclass of ``neural.Neural``, by ``engine.trainer``.
 """
 
+import math
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -76,4 +77,4 @@ def is_neural(name: str) -> bool:
 
 def flat(blocks: Blocks) -> Array:
     """All blocks side by side, (clips, features)."""
-    return np.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1)
+    return np.concatenate([block.reshape(len(block), math.prod(block.shape[1:])) for block in blocks], axis=1)

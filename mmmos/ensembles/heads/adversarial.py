@@ -24,13 +24,14 @@ Labels = NDArray[np.int64]
 
 
 class AdversarialOptions(MLPOptions):
-    """``domains``: a column of the clips, or "kmeans" (``clusters`` of pooled vectors), or "random" (as many parts of
-    equal size). ``weight`` of the domains' cross entropy, the same from the first step to the last.
-    """
+    """Sizes of a perceptron, and what it hides."""
 
     domains: Literal["domain", "set", "system", "group", "kmeans", "random"] = "kmeans"
+    """What a clip's domain is: a column of the clips, its cluster of pooled vectors, or a random part of equal size."""
     clusters: int = Field(8, ge=2)
+    """Clusters of "kmeans", parts of "random"."""
     weight: float = Field(0.1, ge=0)
+    """Weight of the domains' cross entropy, the same from the first step to the last."""
 
 
 class DomainAdversarial(nn.Module):
@@ -61,11 +62,12 @@ class _Reverse(torch.autograd.Function):
 
 
 class Adversarial(Neural):
-    """A multilayer perceptron that minimises loss + weight × cross entropy of a classifier of domains, where the layers
-    that classifier and scores share receive the negative gradient of the cross entropy.
+    """A multilayer perceptron whose embedding hides the domain of a clip, so that scores hold for other domains too.
 
-    ``side`` finds the ``domains``, whose number shapes the classifier; without it, there are ``clusters``. The
-    classifier is stored with the head.
+    It minimises loss + weight × cross entropy of a classifier of domains, where the layers that classifier and scores
+    share receive the negative gradient of the cross entropy: gradient reversal (Ganin and Lempitsky, arXiv 1409.7495),
+    for scores of generated audio after arXiv 2603.16201. The classifier, whose size is the number of domains, is stored
+    with the head. Raises ``UsageError`` for training clips of fewer than two domains.
     """
 
     Options = AdversarialOptions

@@ -95,9 +95,9 @@ class Frames:
         sums, squares, count = [np.zeros(o.shape) for o in origin], [np.zeros(o.shape) for o in origin], 0
         for clip in clips:
             for number, block in enumerate(self.read(int(clip))):
-                block -= origin[number]
-                sums[number] += block.sum(axis=0, dtype=np.float64)
-                squares[number] += np.square(block, out=block).sum(axis=0, dtype=np.float64)
+                shifted = np.subtract(block, origin[number], out=block)
+                sums[number] += shifted.sum(axis=0, dtype=np.float64)
+                squares[number] += np.square(shifted, out=shifted).sum(axis=0, dtype=np.float64)
             count += len(block)
         means = [o + s / count for o, s in zip(origin, sums, strict=True)]
         scales = [np.sqrt(np.maximum(q / count - (s / count) ** 2, 0)) for q, s in zip(squares, sums, strict=True)]

@@ -24,17 +24,20 @@ from mmmos.features.encoders.unilm import ACTIVATIONS
 
 
 class LayerSumOptions(TrainingOptions):
-    """``depth`` linear layers, those before the last with ``hidden`` units (0: as many as the input has numbers, which
-    is the published size), layer norm where ``norm``, ``activation``, ``dropout`` in [0, 1); ``unit``: weighted sums
-    have length 1. Defaults are the published checkpoint's.
-    """
+    """Sizes of the perceptrons; the defaults are the published checkpoint's."""
 
     depth: int = Field(5, ge=1)
+    """Linear layers."""
     hidden: int = Field(0, ge=0)
+    """Units of the layers before the last; 0: as many as the input has numbers, which is the published size."""
     norm: bool = True
+    """Whether a layer norm follows each layer but the last."""
     activation: Literal["gelu", "relu", "silu", "swish", "tanh"] = "gelu"
+    """What follows each layer but the last, and its norm."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of units dropped after each layer but the last."""
     unit: bool = True
+    """Whether weighted sums of layers are brought to length 1."""
 
 
 class PerAxis(nn.Module):
@@ -76,7 +79,11 @@ class PerAxis(nn.Module):
 
 
 class LayerSum(Neural):
-    """For each axis a softmax over layers and a perceptron of its own; several feature sets are put side by side."""
+    """The head of Audiobox-Aesthetics (arXiv 2502.05139): for each axis a softmax over layers and a perceptron.
+
+    Several feature sets are put side by side. On raw layer means of the published windows (``layers = "all"``,
+    ``normalise = "raw"``) it is the published head exactly.
+    """
 
     Options = LayerSumOptions
     learns_layers = False

@@ -23,16 +23,20 @@ ROWS = 4096
 
 
 class TrainingOptions(Recipe):
-    """Adam with rate ``lr`` and ``weight_decay``, gradients clipped to the norm ``clip`` (0: not), batches of ``batch``
-    clips; at most ``epochs``, stopped after ``patience`` without gain on the held-out clips.
-    """
+    """How Adam trains a head, and when it stops."""
 
     lr: float = Field(1e-3, gt=0)
+    """Learning rate."""
     weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty on the parameters, added to the gradient."""
     clip: float = Field(0.0, ge=0)
+    """Norm that gradients are clipped to; 0: they are not."""
     batch: int = Field(32, ge=2)
+    """Clips in a batch."""
     epochs: int = Field(100, ge=1)
+    """Passes over the training clips, at most."""
     patience: int = Field(15, ge=1)
+    """Epochs without gain on the held-out clips, after which training stops."""
 
 
 class Batch(NamedTuple):

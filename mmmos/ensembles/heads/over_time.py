@@ -16,10 +16,12 @@ from mmmos.ensembles.heads.stack import Chance, LayerMix, dropout
 
 
 class FrameOptions(TrainingOptions):
-    """``rate`` Hz: cells a second that frames are pooled to before the head reads them (None: ``frames.frames_of``)."""
+    """How frames are brought to a common rate."""
 
     rate: float | None = Field(None, gt=0)
+    """Hz that frames are pooled to; by default as they are, and of several encoders the lowest rate."""
     batch: int = Field(16, ge=2)
+    """Clips in a batch."""
 
 
 class OverTime(Neural):

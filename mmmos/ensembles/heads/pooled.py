@@ -11,16 +11,18 @@ from mmmos.ensembles.heads.stack import Affine, LayerMix, dropout
 
 
 class MLPOptions(TrainingOptions):
-    """``hidden`` units in each of ``depth`` hidden layers, ``dropout`` in [0, 1) after each."""
+    """Sizes of a perceptron."""
 
     hidden: int = Field(256, ge=1)
+    """Units of a hidden layer."""
     depth: int = Field(1, ge=1)
+    """Hidden layers."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of units dropped after each hidden layer."""
 
 
 class Perceptron(nn.Module):
-    """Layers mixed, ``depth`` hidden layers with ReLU (none: linear), one last layer; what
-    that reads is the embedding."""
+    """Layers mixed, ``depth`` hidden layers with ReLU (none: linear), one last layer; its input is the embedding."""
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class Perceptron(nn.Module):
 
 
 class Linear(Neural):
-    """One linear layer on the chosen layers of all feature sets."""
+    """One linear layer on the chosen layers of all feature sets side by side, for all axes."""
 
     Options = TrainingOptions
 
@@ -59,7 +61,7 @@ class Linear(Neural):
 
 
 class MLP(Neural):
-    """A multilayer perceptron with ReLU, shared by all axes."""
+    """A multilayer perceptron with ReLU on the chosen layers of all feature sets side by side, shared by all axes."""
 
     Options = MLPOptions
     embeds = True

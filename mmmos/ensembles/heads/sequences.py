@@ -26,14 +26,16 @@ from mmmos.errors import UsageError
 
 
 class BLSTMTOptions(FrameOptions):
-    """Frames are projected to ``width``, with ReLU; ``depth`` layers with ``hidden`` units in each direction;
-    ``dropout`` in [0, 1) before and after them.
-    """
+    """Sizes of a BLSTM over time."""
 
     width: int = Field(256, ge=1)
+    """Units that frames are projected to, with ReLU."""
     hidden: int = Field(128, ge=1)
+    """Units of an LSTM layer in each direction."""
     depth: int = Field(1, ge=1)
+    """LSTM layers."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of units dropped before and after the LSTM."""
 
 
 class _BLSTMT(nn.Module):
@@ -68,15 +70,18 @@ class BLSTMT(OverTime):
 
 
 class AttentionOptions(FrameOptions):
-    """Frames are projected to ``width``, with ReLU; ``queries`` look at them through ``attention`` units; ``hidden``
-    units behind the pooling; ``dropout`` in [0, 1) after them.
-    """
+    """Sizes of attentive pooling."""
 
     width: int = Field(256, ge=1)
+    """Units that frames are projected to, with ReLU."""
     attention: int = Field(128, ge=1)
+    """Units through which queries look at frames."""
     queries: int = Field(4, ge=1)
+    """Queries, each with a mean and a deviation of its own."""
     hidden: int = Field(256, ge=1)
+    """Units of the layer behind the pooling."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of units dropped after that layer."""
 
 
 class _Attention(nn.Module):
@@ -117,21 +122,26 @@ class Attention(OverTime):
 
 
 class AESAOptions(FrameOptions):
-    """Frames are projected to ``width``; ``depth`` layers with ``hidden`` units in each direction; ``shared`` units, a
-    multiple of ``attention_heads``, with ``dropout`` in [0, 1) after them.
-
-    ``reach``: frame scores lie within ± so many deviations. ``frame_weight`` of the frame scores' own error.
-    """
+    """Sizes of AESA-Net."""
 
     lr: float = Field(1e-4, gt=0)
+    """Learning rate."""
     width: int = Field(256, ge=1)
+    """Units of the adapter, which frames are projected to."""
     hidden: int = Field(128, ge=1)
+    """Units of an LSTM layer in each direction."""
     depth: int = Field(2, ge=1)
+    """LSTM layers."""
     shared: int = Field(128, ge=1)
+    """Units of the layer that all axes share, a multiple of ``attention_heads``."""
     attention_heads: int = Field(8, ge=1)
+    """Heads of each axis's self-attention."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of units dropped after the shared layer."""
     reach: float = Field(5.0, gt=0)
+    """Frame scores lie within ± so many standard deviations."""
     frame_weight: float = Field(0.0, ge=0)
+    """Weight of the frame scores' own squared error."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -185,9 +195,11 @@ class _AESA(nn.Module):
 
 
 class AESA(OverTime):
-    """The head of AESA-Net (arXiv 2509.03292): layers mixed, a linear adapter, a BLSTM of two layers, a shared layer
-    with ReLU, whose mean over time is the embedding; then for each axis self-attention and a score for every frame,
-    whose mean is the clip's.
+    """The head of AESA-Net (arXiv 2509.03292): adapter, BLSTM, for each axis self-attention and frame scores.
+
+    Layers are mixed, then come a linear adapter, a BLSTM of two layers and a shared layer with ReLU, whose mean over
+    time is the embedding; then for each axis self-attention and a score for every frame, whose mean is the clip's.
+    It takes losses of one number an axis; for another raises ``UsageError``.
 
     The paper ends frames in a sigmoid, [0, 1], though its targets have mean 0 and deviation 1. Here a frame's score is
     ``reach`` × tanh(x / ``reach``): the same sigmoid, of 2x / reach and brought to ±reach deviations, so that every

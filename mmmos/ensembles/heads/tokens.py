@@ -12,15 +12,18 @@ from mmmos.ensembles.heads.stack import LayerMix, dropout
 
 
 class BLSTMOptions(TrainingOptions):
-    """Vectors are projected to ``width``; ``depth`` layers with ``hidden`` units in each direction; ``dropout`` in
-    [0, 1) before the last layer.
-    """
+    """Sizes of a BLSTM over pooled vectors."""
 
     width: int = Field(256, ge=1)
+    """Units that each vector is projected to."""
     hidden: int = Field(128, ge=1)
+    """Units of an LSTM layer in each direction."""
     depth: int = Field(1, ge=1)
+    """LSTM layers."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of units dropped before the last layer."""
     batch: int = Field(16, ge=2)
+    """Clips in a batch."""
 
 
 class Tokens(nn.Module):
@@ -55,8 +58,8 @@ class Tokens(nn.Module):
 class BLSTM(Neural):
     """A bidirectional LSTM over the pooled vectors of all feature sets and chosen layers, one token each, in order.
 
-    With ``weighted``, a feature set is one token. MMMOS (arXiv 2507.04094) names a BLSTM and leaves its sizes and its
-    sequence open; over tokens of the encoders is our reading, ``blstm_t`` runs over time.
+    With ``layers = "weighted"``, a feature set is one token. MMMOS (arXiv 2507.04094) names a BLSTM and leaves its
+    sizes and its sequence open; over tokens of the encoders is our reading, ``blstm_t`` runs over time.
     """
 
     Options = BLSTMOptions

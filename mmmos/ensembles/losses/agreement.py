@@ -12,6 +12,7 @@ LEAST_VARIANCE = 1e-6
 
 def ccc(p: Tensor, y: Tensor) -> Tensor:
     """1 − 2 cov(p, y) / (var p + var y + (mean p − mean y)²), all moments with ddof 0. Range [0, 2], optimum p = y.
+    One minus the concordance correlation coefficient (Lin, 1989).
 
     Computed as the equal MSE(p, y) / (var p + var y + (mean p − mean y)²), which is exactly 0 for a perfect
     prediction, also of constant targets and of a batch of one; any other prediction of one clip costs 1.
@@ -28,8 +29,8 @@ def correlation(p: Tensor, y: Tensor) -> Tensor:
 
 
 def highratemos(p: Tensor, y: Tensor, margin: float = 0.1) -> Tensor:
-    """MAE + contrastive + (1 − LCC). After HighRateMOS (arXiv 2506.21951), whose own rank term is not published: this
-    is the sum that its public replication (SOTA-MOS) uses.
+    """mean |p − y| + ``contrastive`` + 1 − LCC, the correlation of the batch. After HighRateMOS (arXiv 2506.21951),
+    whose own rank term is not published: this is the sum that its public replication (SOTA-MOS) uses.
 
     Range [0, ∞), optimum p = y; the last term is 1 for constant targets and in a batch of one.
     """

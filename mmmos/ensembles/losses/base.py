@@ -4,16 +4,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmmos.errors import UnknownName, UsageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array = NDArray[np.float64]
-Constants = Mapping[str, Tensor]
+Constants = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -37,33 +39,33 @@ class Loss:
     """
 
     name: str
-    function: Callable[..., Tensor]
+    function: "Callable[..., Tensor]"
     anchored: bool = True
     outputs: int = 1
-    decode: Callable[..., Tensor] | None = None
+    decode: "Callable[..., Tensor] | None" = None
     constants: Callable[[Array, Array], dict[str, Array]] | None = None
-    embedding: Callable[..., Tensor] | None = None
+    embedding: "Callable[..., Tensor] | None" = None
     memory: int = 0
     options: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, outputs: Tensor, targets: Tensor, constants: Constants | None = None) -> Tensor:
+    def __call__(self, outputs: "Tensor", targets: "Tensor", constants: Constants | None = None) -> "Tensor":
         """Mean over axes (…) of outputs (…, B, axes × outputs) and targets (…, B, axes)."""
         keywords = {**(constants or {}), **_accepted(self.function, self.options)}
         return self.function(self._by_axis(outputs), targets.transpose(-1, -2).contiguous(), **keywords).mean(-1)
 
-    def scores(self, outputs: Tensor, constants: Constants | None = None) -> Tensor:
+    def scores(self, outputs: "Tensor", constants: Constants | None = None) -> "Tensor":
         """Standardised scores (…, B, axes) of outputs (…, B, axes × outputs)."""
         if self.decode is None:
             return outputs
         return self.decode(self._by_axis(outputs), **(constants or {})).transpose(-1, -2)
 
-    def _by_axis(self, outputs: Tensor) -> Tensor:
+    def _by_axis(self, outputs: "Tensor") -> "Tensor":
         """(…, B, axes × outputs) to (…, axes, B) or (…, axes, B, outputs), laid out so that sums have one order."""
         if self.outputs == 1:
             return outputs.transpose(-1, -2).contiguous()
         return outputs.unflatten(-1, (-1, self.outputs)).transpose(-2, -3).contiguous()
 
-    def of_embedding(self, z: Tensor, y: Tensor, memory: tuple[Tensor, Tensor], chance: Tensor) -> Tensor:
+    def of_embedding(self, z: "Tensor", y: "Tensor", memory: "tuple[Tensor, Tensor]", chance: "Tensor") -> "Tensor":
         """What the embedding adds (heads,); 0 for a loss that does not look at it."""
         if self.embedding is None:
             return z.new_zeros(len(z))
@@ -94,16 +96,16 @@ class Loss:
 
 
 @cache
-def _numbers(function: Callable[..., Tensor]) -> dict[str, float]:
+def _numbers(function: "Callable[..., Tensor]") -> dict[str, float]:
     """The keyword parameters of a function that have a number as default."""
     parameters = inspect.signature(function).parameters
     return {name: each.default for name, each in parameters.items() if isinstance(each.default, int | float)}
 
 
-def _accepted(function: Callable[..., Tensor], options: Mapping[str, float]) -> dict[str, float]:
+def _accepted(function: "Callable[..., Tensor]", options: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in options.items() if name in _numbers(function)}
 
 
-def pairs(values: Tensor) -> Tensor:
+def pairs(values: "Tensor") -> "Tensor":
     """All differences: (…, B) to (…, B, B), entry i, j being v_i − v_j."""
     return values.unsqueeze(-1) - values.unsqueeze(-2)

@@ -20,11 +20,11 @@ def triplet(
     eps: float = 0.5,
     margin: float = 1.0,
 ) -> Tensor:
-    """alpha × mean of max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + margin) over clips a of the batch and axes.
+    """alpha × mean of max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + margin), p and n drawn from the last 128 clips.
 
-    p is drawn from the remembered pairs with |y_a − y_p| < eps, n from those with |y_a − y_n| > eps; an a without
-    either does not count, and 0 is the loss where none counts. Range [0, ∞), invariant to rotations and shifts of the
-    embedding; the scores' scale matters through eps alone.
+    The mean is over clips a of the batch and axes. p is drawn from the remembered pairs with |y_a − y_p| < eps, n from
+    those with |y_a − y_n| > eps; an a without either does not count, and 0 is the loss where none counts. Range [0, ∞),
+    invariant to rotations and shifts of the embedding; the scores' scale matters through eps alone.
 
     AESA-Net (arXiv 2509.03292): the formula, alpha and the queue. It leaves eps, margin and memory open; our choice is
     half a standard deviation (28 % of Gaussian pairs are nearer), the customary 1, and 128 pairs.
@@ -43,7 +43,10 @@ def triplet_batch(
     eps: float = 0.5,
     margin: float = 1.0,
 ) -> Tensor:
-    """``triplet`` with p and n drawn from the other clips of the batch; nothing is remembered. Range [0, ∞)."""
+    """alpha × mean of max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + margin), p and n drawn from the other clips of the batch.
+
+    As ``triplet`` otherwise; nothing is remembered. Range [0, ∞).
+    """
     gap = pairs(y).abs()
     others = ~torch.eye(y.shape[-1], dtype=torch.bool, device=y.device)
     return alpha * _hinge(z, z, (gap < eps) & others, gap > eps, chance, margin)

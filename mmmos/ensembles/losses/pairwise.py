@@ -34,7 +34,7 @@ def _excess(p: Tensor, y: Tensor, margin: float) -> Tensor:
 
 
 def utmos(p: Tensor, y: Tensor, tau: float = 0.5, margin: float = 0.1, weight: float = 0.5) -> Tensor:
-    """Clipped MSE + weight × contrastive. The released MMMOS code, after UTMOS.
+    """mean of (p − y)² where |p − y| > tau, plus weight × ``contrastive``. The released MMMOS code, after UTMOS.
 
     Range [0, ∞). Optimum: p within tau of y, differences within margin, so that an offset below tau is free.
     """
@@ -44,8 +44,9 @@ def utmos(p: Tensor, y: Tensor, tau: float = 0.5, margin: float = 0.1, weight: f
 def utmos22(
     p: Tensor, y: Tensor, deviation: Tensor, tau: float = 0.25, margin: float = 0.1, weight: float = 0.5
 ) -> Tensor:
-    """Clipped MSE + weight × mean_ij max(0, |dp − dy| − margin) / 2, on scores mapped to −1…1. UTMOS (Saeki et al.,
-    2022), which mapped the MOS 1–5; here it is 0–10, so that tau is 1.25 points and margin half a point.
+    """mean of (p − y)² where |p − y| > tau, plus weight × mean_ij max(0, |dp − dy| − margin) / 2, on scores mapped to
+    −1…1. UTMOS (Saeki et al., 2022), which mapped the MOS 1–5; here it is 0–10, so that tau is 1.25 points and margin
+    half a point.
 
     Range [0, ∞). Optimum: p within tau of y, differences within margin. An offset below tau is free, which on the
     official training list is 0.7 (PC) to 1 (PQ) standard deviation; lower tau where the offset matters.
@@ -56,7 +57,7 @@ def utmos22(
 
 
 def utmosv2(p: Tensor, y: Tensor, margin: float = 0.2, pair_weight: float = 0.7, mse_weight: float = 0.2) -> Tensor:
-    """pair_weight × mean_ij max(0, |dp − dy| − margin) / 2 + mse_weight × MSE. UTMOSv2 (arXiv 2409.09305).
+    """pair_weight × mean_ij max(0, |dp − dy| − margin) / 2 + mse_weight × mean (p − y)². UTMOSv2 (arXiv 2409.09305).
 
     Range [0, ∞), optimum p = y. ``margin``: in standard deviations here, in MOS points there.
     """
@@ -74,7 +75,8 @@ def relative_perception(p: Tensor, y: Tensor) -> Tensor:
 
 
 def dcq(p: Tensor, y: Tensor) -> Tensor:
-    """MSE + relative perception constraint: the dual-criterion quality loss as its paper states it.
+    """mean (p − y)² + mean_ij (dp − dy)² − mean_ij dp sign(dy), diagonal included. DCQ, the dual-criterion quality
+    loss, as its paper states it.
 
     Range (−mean_ij |dy| − 1/4, ∞). Its optimum p_i = y_i + mean_j sign(y_i − y_j) / 3 has the offset of the targets and
     spreads predictions, for Gaussian targets 1.19 times.
@@ -104,10 +106,12 @@ def qamro(
     preference: float = 7.0,
     weight: float = 1.0,
 ) -> Tensor:
-    """MAE + MSE + weight × adaptive ranking on score points, q by ``quality_of_bins``. QAMRO, Track 2 (arXiv
-    2508.08957, released code). Range [0, ∞), optimum p = y.
+    """mean |p − y| + mean (p − y)² + weight × mean_ij w_ij max(0, margin |dy| − sign(dy) dp), the last on score points
+    over pairs with y_i ≠ y_j. QAMRO, Track 2 (arXiv 2508.08957, released code). Range [0, ∞), optimum p = y.
 
-    The code leaves pairs with a score below 1 out of the ranking; here they are of least weight.
+    w_ij = 1 + (preference − 1) max(q_i, q_j) prefers common scores: q, in [0, 1], is higher the more training scores
+    lie in the one-point bin of y. The code leaves pairs with a score below 1 out of the ranking; here they are of least
+    weight.
     """
     unit = deviation.unsqueeze(-1)
     bins = (y * unit + mean.unsqueeze(-1) + BIN_TOLERANCE).floor().clamp(0, BINS - 1).long()
@@ -118,8 +122,11 @@ def qamro(
 def qamro_track1(
     p: Tensor, y: Tensor, margin: float = 0.2, preference: float = 7.0, weight: float = 1.0, delta: float = 1.0
 ) -> Tensor:
-    """Huber + weight × adaptive ranking with q = (y − min y) / (max y − min y) over the batch. QAMRO, Track 1 (arXiv
-    2508.08957, released code), there on MOS points 1–5, here on standardised scores. Range [0, ∞), optimum p = y.
+    """``huber`` + weight × mean_ij w_ij max(0, margin |dy| − sign(dy) dp), the last over pairs with y_i ≠ y_j. QAMRO,
+    Track 1 (arXiv 2508.08957, released code), there on MOS points 1–5, here on standardised scores. Range [0, ∞),
+    optimum p = y.
+
+    w_ij = 1 + (preference − 1) max(q_i, q_j) prefers high scores: q = (y − min y) / (max y − min y) over the batch.
     """
     low, high = y.amin(-1, keepdim=True), y.amax(-1, keepdim=True)
     quality = (y - low) / (high - low).clamp_min(1e-12)

@@ -37,12 +37,13 @@ def greedy(
 ) -> Selection:
     """Runs weighted by how often forward selection with replacement picks them (Caruana et al., ICML 2004).
 
-    The objective is the ``quality`` of the ensemble, over several sets its weighted mean. In each of ``bags`` random
-    subsets of the pool, with ``share`` of its runs, the ``start`` best runs are picked, then one by one those that help
-    most, the same ones again if need be, ``k`` in all; of this path the best beginning is kept. Weights are means over
-    the bags. With ``per_axis`` each axis is chosen for alone, otherwise one choice serves them all; so it does for an
-    axis on which nothing is known. Objectives that agree to 10 decimals are equal, and the earlier run is picked.
-    Raises ``UsageError`` for a parameter out of range, and where no run is finite on the sets.
+    The objective is ``metric`` of the ensemble, averaged over axes and, by weight, over several sets. In each of
+    ``bags`` random subsets of the pool, with ``share`` of its runs, the ``start`` best runs are picked, then one by one
+    those that help most, the same ones again if need be, ``k`` in all; of this path the best beginning is kept. Weights
+    are means over the bags. With ``per_axis`` each axis is chosen for alone, otherwise one choice serves them all; so
+    it does for an axis on which nothing is known. Objectives that agree to 10 decimals are equal, and the earlier run
+    is picked. Raises ``UsageError`` for a parameter out of range, and where no run is finite on the sets; otherwise as
+    ``top_k``.
     """
     for name, value in (("k", k), ("start", start), ("bags", bags)):
         check_whole(name, value, 1)

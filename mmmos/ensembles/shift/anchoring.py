@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmmos.ensembles.calibration import Calibration, fit, of_other_folds
-from mmmos.ensembles.folds import grouped_folds
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.recipe import SEALED
+from mmmos.ensembles.training.folds import grouped_folds
 from mmmos.errors import UnknownName, UsageError
 
 FOLDS = 5

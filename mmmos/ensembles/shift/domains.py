@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.ensembles.folds import grouped_folds
+from mmmos.ensembles.training.folds import grouped_folds
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmmos.ensembles.data import groups_of, sets_of
 from mmmos.ensembles.shift.domains import Array, Mask, auc, frechet, moved, reduced, target_odds
 from mmmos.ensembles.shift.resampling import counts_of_both, with_interval
+from mmmos.ensembles.training.data import groups_of, sets_of
 from mmmos.errors import UnknownName
 from mmmos.features.table import Features
 
@@ -92,7 +92,6 @@ def _limits(x: NDArray[np.float32], groups: NDArray[np.object_], size: int, spli
         order = random.permutation(len(names))
         chosen = order[: max(np.searchsorted(np.cumsum(sizes[order]), size, side="right"), 1)]
         target = np.isin(group, chosen)
-        if not target.all():
-            measured = _measure(x, target, groups, np.ones((1, len(x)), np.int64))
-            found.append([measured[each][0] for each in DISTANCES])
+        measured = _measure(x, target, groups, np.ones((1, len(x)), np.int64))
+        found.append([measured[each][0] for each in DISTANCES])
     return np.quantile(found, 0.975, axis=0) if found else np.full(len(DISTANCES), np.nan)

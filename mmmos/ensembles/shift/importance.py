@@ -7,11 +7,11 @@ of a few hundred clips is surer than it should be.
 
 import numpy as np
 
-from mmmos.ensembles.data import Data
 from mmmos.ensembles.heads import flat
 from mmmos.ensembles.heads.inputs import Rows, pooled
 from mmmos.ensembles.shift.domains import Array, reduced, target_odds
 from mmmos.ensembles.spec import HeadSpec
+from mmmos.ensembles.training.data import Data
 
 # The power of the odds, and the bounds of a weight, whose mean is 1.
 TEMPER = 0.5

@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mmmos import metrics
 from mmmos.ensembles.pool import Pool
@@ -116,4 +115,6 @@ def _shared(a: Array, b: Array, k: int) -> Array:
 
 def _best(quality: Array, k: int) -> NDArray[np.bool_]:
     """True for the best k of each row; an undefined quality is the worst."""
+    from scipy.stats import rankdata
+
     return np.asarray(rankdata(-np.nan_to_num(quality, nan=-np.inf), method="ordinal", axis=1) <= k)

@@ -36,7 +36,7 @@ _WAVLM = "wavlm_model."
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What shapes the heads: ``scales`` holds mean and standard deviation of each axis."""
+    """What shapes the heads: ``scales`` holds mean and standard deviation (score 0–10) of each axis."""
 
     layers: int
     states: int

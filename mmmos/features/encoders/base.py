@@ -1,8 +1,9 @@
 """The encoder contract: equal-length waveforms in, hidden states of every layer out."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from mmmos.errors import SetupError, UsageError
 from mmmos.features import weights as files
 from mmmos.features.spec import EncoderSpec
+from mmmos.files import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -59,6 +61,57 @@ class EncoderCard:
         """The spec that the card tells, with other facts in place of its own."""
         names = ("name", "family", "rate", "layers", "dim", "hop", "minimum", "licence")
         return EncoderSpec(**{name: getattr(self, name) for name in names} | facts)
+
+
+@dataclass
+class Respecified:
+    """An encoder under another spec."""
+
+    encoder: Encoder
+    spec: EncoderSpec
+
+    def encode(self, waves: "Tensor") -> "Tensor":
+        """What the encoder gives."""
+        return self.encoder.encode(waves)
+
+
+def card_of(name: str, found: object) -> EncoderCard:
+    """The card of what registers as an encoder: a card itself, or a class whose attribute ``spec`` is an EncoderSpec.
+
+    A class has no weights to choose; ``commercial = False`` says of it what it says of a card. Raises ``UsageError``.
+    """
+    if isinstance(found, EncoderCard):
+        return found
+    spec = getattr(found, "spec", None)
+    if not (isinstance(found, type) and isinstance(spec, EncoderSpec)):
+        raise UsageError(
+            f"The encoder {name!r} is no EncoderCard but {type(found).__name__}; besides a card, a class with an"
+            " EncoderSpec as class attribute spec is one."
+        )
+    facts = {each: getattr(spec, each) for each in ("family", "licence", "rate", "layers", "dim", "hop", "minimum")}
+    return EncoderCard(name, load=_Constructor(found), commercial=getattr(found, "commercial", True), **facts)
+
+
+class _Constructor:
+    """``load`` of an encoder that is a class. Options that are given become part of its spec, as they may change its
+    numbers; a parameter ``device`` gets the device.
+    """
+
+    def __init__(self, made: type) -> None:
+        self._made = made
+        parameters = inspect.signature(made).parameters.values()
+        self._known = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
+        own = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "device"]
+        self.__signature__ = inspect.Signature(own)
+
+    def __call__(self, card: EncoderCard, weights: str, revision: str, device: str, **options: object) -> Encoder:
+        if weights or revision:
+            raise UsageError(f"The encoder {card.name!r} is a class that takes no weights; leave weights out.")
+        given = {"device": device} if "device" in self._known else {}
+        made: Encoder = self._made(**given, **options)
+        if not options:
+            return made
+        return Respecified(made, replace(made.spec, config=f"{made.spec.config}{canonical_json(options)}"))
 
 
 def located(card: EncoderCard, weights: str, revision: str, precision: str = "float32") -> tuple[Path, EncoderSpec]:

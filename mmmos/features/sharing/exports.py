@@ -13,11 +13,12 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
-from mmmos import audio, registry
+from mmmos import audio
 from mmmos.errors import InputError, StoreError, UsageError
-from mmmos.features.clips import find
-from mmmos.features.extract import Encoders, open_set, resolve
-from mmmos.features.spec import EncoderRecipe, FeatureSpec
+from mmmos.features.encoders import card
+from mmmos.features.extraction.clips import find
+from mmmos.features.extraction.extract import open_set
+from mmmos.features.spec import EncoderRecipe, Encoders, FeatureSpec, resolve
 from mmmos.features.store import FeatureSet, describe
 from mmmos.features.store.compaction import disown_damaged, flatten
 from mmmos.features.store.index import ATTEMPTS, Index, changing
@@ -152,7 +153,7 @@ Each feature set may be used as the licence of its encoder's weights allows, and
 def _section(table: EncoderRecipe, each: FeatureSet, keys: Sequence[str]) -> str:
     spec, facts = each.spec, each.spec.encoder
     rejected = len(each.rejections(keys))
-    commercial = registry.load("encoders", table.encoder).commercial
+    commercial = card(table.encoder).commercial
     licence = facts.licence + ("" if commercial else ", **may not be used commercially**")
     rows = {
         "encoder": f"{facts.name} (family {facts.family}, code {facts.code}, {facts.precision})",
@@ -173,6 +174,6 @@ def _weights(table: EncoderRecipe, spec: FeatureSpec) -> str:
     facts = spec.encoder
     if not facts.sha256:
         return "none"
-    published = facts.weights == registry.load("encoders", table.encoder).weights
+    published = facts.weights == card(table.encoder).weights
     source = f"{facts.weights} {facts.revision}".strip() if published else "the exporter's own"
     return f"{source}, SHA-256 {facts.sha256}"

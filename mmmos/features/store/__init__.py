@@ -5,9 +5,10 @@ Writers never share a file, so there is no lock. What cannot be trusted is a mis
 A clip is done (has all its rows), rejected (has a reason) or absent; only absent clips are computed.
 """
 
-from mmmos.features.store.feature_set import FeatureSet, Frames, Rows, clip_key, describe, folder_of, write
+from mmmos.features.store.feature_set import FeatureSet, Frames, Rows, clip_key
 from mmmos.features.store.location import location
 from mmmos.features.store.shard import ClipRows, DamagedShard
+from mmmos.features.store.writing import describe, folder_of, write
 
 __all__ = [
     "ClipRows",

@@ -1,6 +1,5 @@
-"""A feature set in a store: its rows, written and served."""
+"""A feature set in a store: which clips it has, and their rows, verified."""
 
-import errno
 import hashlib
 import logging
 from collections import OrderedDict
@@ -17,14 +16,14 @@ from numpy.typing import NDArray
 from mmmos.audio import MEASURES
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.spec import FeatureSpec
-from mmmos.features.store import shard
 from mmmos.features.store.bulk import fetch
 from mmmos.features.store.index import ATTEMPTS, Index, changing, grouped, runs
 from mmmos.features.store.location import location
 from mmmos.features.store.reading import Contents, Reader
 from mmmos.features.store.remote import Place, Remote
 from mmmos.features.store.shard import SPEC, ClipRows, DamagedShard, Reason
-from mmmos.files import TEMPORARY, pretty_json, write_atomic
+from mmmos.features.store.writing import describe, folder_of, spec_text, write
+from mmmos.files import TEMPORARY, write_atomic
 
 log = logging.getLogger("mmmos")
 
@@ -41,56 +40,13 @@ def clip_key(content: str, start: float | None, end: float | None) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def folder_of(store: str | Path | Remote, spec: FeatureSpec) -> Place:
-    """The folder of a feature set in a store."""
-    return location(store) / f"{spec.name}-{spec.fingerprint[:12]}"
-
-
-def write(
-    store: str | Path | Remote, spec: FeatureSpec, clips: Sequence[ClipRows], rejected: Mapping[str, Reason]
-) -> Place | None:
-    """Store clips and rejections of a feature set in one shard; they are durable when this returns.
-
-    Returns the shard's path, None when there was nothing to store. Raises ``SetupError`` when the disk refuses and
-    ``StoreError`` for rows that are not sound.
-    """
-    if not clips and not rejected:
-        return None
-    folder = folder_of(store, spec)
-    try:
-        describe(folder, spec)
-        return shard.write(folder, spec.fingerprint, clips, rejected)
-    except OSError as error:
-        size = sum(clip.nbytes for clip in clips) / 1e6
-        more = f" {size:.1f} MB were to be written." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise SetupError(
-            f"{folder} cannot be written: {error.strerror or error}.{more} What is stored already is kept; the same"
-            " command goes on from there."
-        ) from error
-
-
-def describe(folder: Place, spec: FeatureSpec) -> None:
-    """Write ``spec.json``, which says what a feature set's numbers depend on, where it is absent or other."""
-    about, text = folder / SPEC, spec_text(spec)
-    try:
-        current = about.read_bytes()
-    except OSError:
-        current = b""
-    if current != text:
-        if isinstance(about, Remote):
-            about.write([text])
-        else:
-            write_atomic(about, text)
-
-
-def spec_text(spec: FeatureSpec) -> bytes:
-    """What ``spec.json`` holds."""
-    return pretty_json({"name": spec.name, **spec.numbers()}).encode()
-
-
 @dataclass(frozen=True)
 class Rows:
-    """Windows of several clips: arrays as in a shard, and ``clip``, the position of each row's clip, ascending."""
+    """Windows of several clips: ``unit`` (rows, layers, dim) and ``norm`` (rows, layers), so that raw = unit × norm.
+
+    ``frames`` (rows,) of each window, its ``span`` (rows, 2) in the clip in s, and ``clip`` (rows,), the position of
+    its clip among those asked for, ascending.
+    """
 
     unit: NDArray[np.floating]
     norm: NDArray[np.float32]
@@ -113,7 +69,11 @@ class Frames:
 
 
 class FeatureSet:
-    """The shards of one feature set in a store."""
+    """The shards of one feature set in a store; of a store that is not there, none.
+
+    Raises ``UsageError`` or ``UnknownName`` for no store's address, and ``StoreError`` where it cannot be read.
+    ``key in feature_set`` tells whether a clip is done.
+    """
 
     def __init__(self, store: str | Path | Remote, spec: FeatureSpec) -> None:
         self.spec = spec
@@ -149,7 +109,7 @@ class FeatureSet:
         return {key: known[key][:2] for key, is_done in zip(keys, done, strict=True) if not is_done and key in known}
 
     def write(self, clips: Sequence[ClipRows], rejected: Mapping[str, Reason] | None = None) -> None:
-        """Store clips and rejections in one shard; they are durable when this returns."""
+        """Store clips and rejections in one shard; they are durable when this returns. Raises as ``writing.write``."""
         write(self.store, self.spec, clips, rejected or {})
         self.refresh()
 
@@ -241,7 +201,7 @@ class FeatureSet:
         return Frames(unit, norm, np.concatenate([[0], np.cumsum(frames)]))
 
     def measures(self, keys: Sequence[str]) -> NDArray[np.float64]:
-        """What was measured of the audio of clips that are done: (clips, ``audio.MEASURES``).
+        """What was measured of the audio of clips that are done: (clips, ``audio.MEASURES``), NaN where unknown.
 
         Raises ``DamagedShard`` for a clip that is not done.
         """

@@ -59,7 +59,10 @@ class Table:
 
 
 class Index:
-    """The shards of a folder that belong to one fingerprint."""
+    """The shards of a folder that belong to one fingerprint; ``damaged`` and ``foreign`` ones are left out.
+
+    ``rejected``: reason, detail and file name by key. Raises ``StoreError`` as ``refresh``.
+    """
 
     def __init__(self, folder: Place, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from mmmos.errors import SetupError, UsageError, first_line
 from mmmos.files import TEMPORARY, Bytes
@@ -177,7 +177,7 @@ class Ranged:
     def __init__(self, remote: Remote) -> None:
         self._remote, self._at, self.size = remote, 0, remote.length()
 
-    def __enter__(self) -> "Ranged":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -63,7 +63,8 @@ class DamagedShard(StoreError):
 class ClipRows:
     """The windows of one clip, or of a part of it, ready to be stored: arrays as in the module's docstring.
 
-    ``frame_norm`` and ``frame_unit`` hold the frames of all windows one after the other.
+    ``key`` is 32 hexadecimal digits; ``measures`` (``audio.MEASURES``,) or None where they are unknown. ``frame_norm``
+    and ``frame_unit`` hold the frames of all windows one after the other.
     """
 
     key: str
@@ -183,10 +184,8 @@ def _vectors(clip: ClipRows) -> dict[str, Array]:
 
 
 def row_checksums(vectors: Mapping[str, Array], span: Array, frames: Array) -> NDArray[np.int64]:
-    """CRC-32 of each row over its place, number of frames and vectors, and the vectors of its frames."""
+    """CRC-32 of each of some rows, at least one: of its place, number of frames and vectors, and of its frames."""
     found = np.empty(len(frames), np.int64)
-    if not len(frames):
-        return found
     whole = [_cut(array, len(frames)) for array in (span, *(vectors[name] for name in ROWS))]
     single = [_cut(vectors[name], int(frames.sum())) for name in FRAMES if name in vectors]
     end = 0

@@ -28,7 +28,7 @@ _LIMIT = 1 << 16
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What a feature set in a store holds; ``begun`` are long clips of which some parts are there."""
+    """What a feature set in a store holds; ``begun``: long clips of which some parts are there. A megabyte is 1e6."""
 
     folder: str
     shards: int
@@ -80,12 +80,12 @@ def fingerprint_of(folder: Place) -> str:
 
 
 def indices(store: str | Path) -> Iterator[Index]:
-    """The index of each feature set of a store."""
+    """The index of each feature set of a store. Raises ``UsageError`` when there is none, ``StoreError``."""
     return (Index(folder, fingerprint_of(folder)) for folder in folders(store))
 
 
 def summaries(store: str | Path) -> list[SetSummary]:
-    """One summary for each feature set of a store."""
+    """One summary for each feature set of a store; raises as ``indices``."""
     found = []
     for index in indices(store):
         table = index.table
@@ -112,7 +112,7 @@ def rejections(store: str | Path) -> pd.DataFrame:
 def verify(store: str | Path, *, full: bool = False) -> list[str]:
     """A sentence for everything in a store that is damaged, set aside or in the wrong folder; empty when all is well.
 
-    Headers, indices and lengths are checked; with ``full`` every byte.
+    Headers, indices and lengths are checked; with ``full`` every byte. Raises ``UsageError`` when there is no store.
     """
     problems = []
     for folder in folders(store):
@@ -150,5 +150,5 @@ def _check(path: Place, folder: str, fingerprint: str, full: bool) -> None:
 
 
 def compact_all(store: str | Path) -> list[Compacted]:
-    """Make one flat file of the shards of each feature set."""
+    """Compact each feature set of a store. Raises ``UsageError`` when there is none, ``StoreError``, ``SetupError``."""
     return [compact(folder, fingerprint_of(folder)) for folder in folders(store)]

@@ -214,8 +214,8 @@ def _worst(compared: Comparison, excerpts: Mapping[str, Excerpt]) -> list[dict[s
     found, sound = [], 0
     true, predicted, systems = compared.aligned.true, compared.aligned.predicted, compared.aligned.systems
     domains = {true.index[row]: group for group, rows in compared.groups.items() if group != ALL for row in rows}
-    for clip, error in tables.worst(compared, WORST).items():
-        clip = str(clip)
+    for name, error in tables.worst(compared, WORST).items():
+        clip = str(name)
         card: dict[str, Any] = {
             "id": clip,
             "error": float(error),

@@ -17,7 +17,7 @@ Cells = dict[str, Mapping[str, Any]]  # axis or "mean" -> row of ``tables.correl
 def summary(agreement: pd.DataFrame | None, shown: str | None, board: Mapping[str, Any] | None) -> list[str]:
     """Sentences from the correlations of all clips (``tables.correlations``) and the leaderboard of the set shown.
 
-    None without truth: there is nothing to be said then.
+    ``board``: as ``board.board`` gives it. No sentences where ``agreement`` is None, as it is without truth.
     """
     if agreement is None:
         return []

@@ -68,9 +68,9 @@ class Plot:
         """A line through points; it is broken where one is not finite."""
         points = np.column_stack([self.at_x(x), self.at_y(y)])
         for part in np.split(points, np.flatnonzero(~np.isfinite(points).all(axis=1))):
-            part = part[np.isfinite(part).all(axis=1)]
-            if len(part) > 1:
-                self._path(f"M{_pairs(*part.T)}", kind)
+            drawn = part[np.isfinite(part).all(axis=1)]
+            if len(drawn) > 1:
+                self._path(f"M{_pairs(*drawn.T)}", kind)
 
     def spans(self, low: ArrayLike, high: ArrayLike, at: ArrayLike, kind: str, *, upright: bool = False) -> None:
         """A bar from low to high at each place of the other axis; those that are not finite are left out."""

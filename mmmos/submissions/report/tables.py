@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from mmmos.axes import AXES
 from mmmos.metrics import LEVELS, Aligned, align
@@ -157,6 +156,8 @@ def mean_interval(values: Array) -> tuple[float, float, float]:
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, float("nan"), float("nan")
+    from scipy.special import stdtrit
+
     reach = float(stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(count))
     return mean, mean - reach, mean + reach
 
@@ -198,7 +199,7 @@ def worst(comparison: Comparison, count: int = 20) -> pd.Series:
 
 
 def spread(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Quantiles and mean of the predictions of each axis."""
+    """A row for each axis: lowest, 25 %, median, 75 %, highest and mean of its predictions."""
     scores = predictions[[axis for axis in AXES if axis in predictions]]
     names = {0.0: "lowest", 0.25: "25 %", 0.5: "median", 0.75: "75 %", 1.0: "highest"}
     quantiles = scores.quantile(list(names)).T.rename(columns=names)

@@ -12,7 +12,7 @@ from mmmos.ensembles.bundle.about import ABOUT, digest_of
 from mmmos.ensembles.ensemble import Ensemble, select
 from mmmos.ensembles.runs import load_run
 from mmmos.ensembles.shift.anchoring import anchoring
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.features.table import Features
 from mmmos.files import pretty_json
 

@@ -13,13 +13,20 @@ import struct
 import subprocess
 import sys
 import zipfile
+from copy import copy
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from mmmos import registry
 from mmmos.ensembles.bundle import read_bundle
 from mmmos.ensembles.bundle.about import ABOUT, ANCHORING, CARD, digest_of
+from mmmos.ensembles.bundle.container import open_container
+from mmmos.ensembles.heads.classical import Ridge
 from mmmos.errors import MmmosError, SetupError, StoreError, UsageError
 
 SPARE = "0123456789abcdef.safetensors"
@@ -141,6 +148,30 @@ def swap_for_fifo(folder):
     os.mkfifo(first)
 
 
+def fill(folder):
+    for number in range(1001):
+        (folder / f"{number:016x}.safetensors").touch()
+
+
+def swell(folder):
+    (folder / SPARE).touch()
+    os.truncate(folder / SPARE, 4_000_000_001)
+
+
+def after(first, then):
+    """One attack on the files of another."""
+    return lambda small, tmp: then(replace(small, files=first(small, tmp)), tmp)
+
+
+def as_neighbours_of_nothing(arrays):
+    for number in range(2):
+        features = arrays.pop(f"{number}.head.support").shape[1]
+        for name in ("dual", "intercept", "gamma"):
+            del arrays[f"{number}.head.{name}"]
+        arrays[f"{number}.head.clips"] = np.zeros((0, features), np.float32)
+        arrays[f"{number}.head.targets"] = np.zeros((0, 4), np.float32)
+
+
 def as_link(entry):
     if entry.filename == ANCHORING:
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -163,15 +194,30 @@ def encrypted(small, tmp):
     return tmp / "b.zip"
 
 
-def lying_size(small, tmp):
-    """A central directory that declares one byte less than there are."""
-    path = zipped(small.files.items(), tmp / "b.zip", compression=zipfile.ZIP_DEFLATED)
-    data = bytearray(path.read_bytes())
-    place = data.find(b"PK\1\2")
-    size = struct.unpack_from("<I", data, place + 24)[0]
-    struct.pack_into("<I", data, place + 24, size - 1)
-    path.write_bytes(data)
-    return path
+def lying_size(by, compression):
+    """A central directory that declares a size of ``bundle.json`` which misses its own."""
+
+    def attack(small, tmp):
+        path = zipped(small.files.items(), tmp / "b.zip", compression=compression)
+        data = bytearray(path.read_bytes())
+        place = data.rfind(ABOUT.encode()) - 46 + 24
+        struct.pack_into("<I", data, place, len(small.files[ABOUT]) + by)
+        path.write_bytes(data)
+        return path
+
+    return attack
+
+
+def overlapping(small, tmp):
+    """A hundred names for the bytes of one file, which is packed 80 to 1."""
+    with zipfile.ZipFile(tmp / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(ABOUT, "{}")
+        archive.writestr(SPARE, np.random.default_rng(0).bytes(2000) + bytes(180_000))
+        for number in range(100):
+            entry = copy(archive.getinfo(SPARE))
+            entry.filename = f"{number:016x}.safetensors"
+            archive.filelist.append(entry)
+    return tmp / "b.zip"
 
 
 def huge_directory(small, tmp):
@@ -188,12 +234,6 @@ def other_local_name(small, tmp):
     data = path.read_bytes()
     path.write_bytes(data.replace(b"bundle.json", b"../../x.txt", 1))
     return path
-
-
-def bomb(small, tmp):
-    """Five megabytes of nothing."""
-    files = [*small.files.items(), (SPARE, bytes(5_000_000))]
-    return zipped(files, tmp / "b.zip", compression=zipfile.ZIP_DEFLATED)
 
 
 def cut(small, tmp):
@@ -230,6 +270,7 @@ def drop(fields):
 DEEP = '{"format": 1, "digest": ' + "[" * 50 + "]" * 50 + "}"
 VERY_DEEP = '{"format": 1, "digest": ' + "[" * 200_000 + "]" * 200_000 + "}"
 SCALE = "0.standardise.scale.0"
+MANY = json.dumps({str(number): {} for number in range(20_001)}).encode()
 
 # What is attacked, and what the sentence says.
 ATTACKS = {
@@ -253,7 +294,9 @@ ATTACKS = {
         ),
         "over 100 times",
     ),
-    "zip: a lying size": (lying_size, "cannot be unpacked|another size|another SHA-256|is not the JSON"),
+    "zip: a size that is too small": (lying_size(-1, zipfile.ZIP_DEFLATED), "cannot be unpacked"),
+    "zip: a size that is too large": (lying_size(1, zipfile.ZIP_STORED), "another size than it declares"),
+    "zip: many names for one file": (overlapping, "over 100 times its size"),
     "zip: a huge directory": (huge_directory, "directory of 100000000 bytes"),
     "zip: two names for one file": (other_local_name, "cannot be unpacked"),
     "zip: too many files": (
@@ -271,6 +314,9 @@ ATTACKS = {
     "folder: a pickle": (in_folder(lambda f: (f / "head.pkl").write_bytes(b"")), "no file of a bundle"),
     "folder: undeclared": (in_folder(lambda f: (f / SPARE).write_bytes(b"")), "does not name"),
     "folder: a member is missing": (in_folder(lambda f: next(f.glob("[0-9a-f]*.safetensors")).unlink()), "lacks"),
+    "folder: too many files": (in_folder(fill), "1000 at most"),
+    "folder: too large": (in_folder(swell), "4000000000 are allowed"),
+    "files: one is elsewhere": (lambda s, t: {ABOUT: t / "absent.json"}, "is not at"),
     "arrays: a pickle in disguise": (with_data("ridge", lambda _: pickle.dumps(Canary())), "safetensors"),
     "arrays: a huge header": (with_data("ridge", header_of(1 << 62)), "header of at most"),
     "arrays: a header behind the end": (with_data("ridge", header_of(500_000)), "cannot be read|not the JSON"),
@@ -278,9 +324,10 @@ ATTACKS = {
     "arrays: cut": (with_data("ridge", lambda data: data[:-8]), "cannot be read as safetensors"),
     "arrays: of other bytes": (with_data("svr", lambda data: data + b"x"), "cannot be read as safetensors"),
     "arrays: a type that no head has": (
-        with_data("ridge", header_of(60, b'{"scale":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'[:60])),
-        "not the JSON",
+        with_data("ridge", header_of(62, b'{"scale":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}0')),
+        "'F8_E4M3', which no head has",
     ),
+    "arrays: too many": (with_data("ridge", header_of(len(MANY), MANY)), "20001 arrays"),
     "arrays: renamed": (renamed("ridge", "0.head.coefficients", "0.head.coeficients"), "meant for 'coefficients'"),
     "arrays: renamed beside a head": (renamed("mlp", "scale", "scales"), "meant for 'scale'"),
     "arrays: renamed of a network": (renamed("mlp", "1.head.last.bias", "1.head.last.basis"), "meant for 'last.bias'"),
@@ -296,6 +343,11 @@ ATTACKS = {
     "arrays: shapes of a network": (replaced("mlp", "0.head.shapes", lambda a: a + 1), "shapes and axes"),
     "arrays: NaN": (replaced("ridge", "0.head.coefficients", lambda a: a * np.nan), "not finite"),
     "arrays: infinite": (replaced("mlp", "0.head.last.bias", lambda a: a + np.inf), "not finite"),
+    "arrays: NaN as an offset": (replaced("ridge", "0.offset", lambda a: a * np.nan), "not finite"),
+    "arrays: nothing to be near to": (
+        after(with_arrays("svr", as_neighbours_of_nothing), in_spec("svr", head="knn", options={})),
+        "no clips to be near to",
+    ),
     "arrays: NaN as a scale": (replaced("ridge", SCALE, lambda a: a * np.nan), "not above 0"),
     "arrays: 0 as a scale": (replaced("ridge", SCALE, lambda a: a * 0), "not above 0"),
     "arrays: trees that lead out": (replaced("extra_trees", "0.head.left", lambda a: a + 1_000_000), "outside 0 to"),
@@ -341,6 +393,14 @@ ATTACKS = {
     "fields: weights that sum to nothing": (with_fields(axis_weights(0.0)), "sum to 0"),
     "fields: weights beyond all": (with_fields(axis_weights(1e308)), "sum to"),
     "fields: a member dropped": (with_fields(drop), "different files"),
+    "fields: a member twice": (
+        with_fields(lambda fields: fields["members"].append(fields["members"][0])),
+        "two members have the same key",
+    ),
+    "fields: few quantiles": (
+        with_fields(lambda fields: fields.update(reference={"": dict.fromkeys(fields["axes"], (1.0, 2.0))})),
+        "needs 21 numbers for each axis",
+    ),
     "fields: a file elsewhere": (
         with_fields(lambda fields: fields["members"][0].update(file="../x.safetensors")),
         "safetensors; got",
@@ -387,6 +447,69 @@ def test_what_is_no_bundle_is_named(tmp_path, small, tools):
     (tmp_path / "notes.zip").write_text("hello")
     with pytest.raises(StoreError, match="cannot be read as a zip"):
         read_bundle(tmp_path / "notes.zip")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_sentence(small, tools, tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    folder = tools.laid_out(small.files, tmp_path / "b")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StoreError, match=r"b cannot be read: Permission denied\.$"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("swap", "sentence"),
+    [
+        (lambda file: file.unlink(), "cannot be read: No such file"),
+        (lambda file: (file.rename(file.with_name("x")), file.symlink_to(file.with_name("x"))), "cannot be read"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "changed while it was being read"),
+        (lambda file: file.write_bytes(file.read_bytes() + b" "), "changed while it was being read"),
+        (lambda file: os.truncate(file, 10), "changed while it was being read"),
+    ],
+    ids=["gone", "a link", "a pipe", "longer", "shorter"],
+)
+def test_a_file_that_is_swapped_after_the_look_at_its_size_is_not_used(swap, sentence, small, tools, tmp_path):
+    folder = tools.laid_out(small.files, tmp_path / "b")
+    container = open_container(folder)
+    swap(folder / ABOUT)
+    with pytest.raises(StoreError, match=sentence):
+        container.read(ABOUT)
+
+
+class Theirs(Ridge):
+    """A head of another package."""
+
+    def restore(self, state):
+        """Take what was learned, of which the coefficients are a part."""
+        assert state["coefficients"].ndim
+        return super().restore(state)
+
+
+@pytest.fixture
+def theirs(monkeypatch):
+    """Makes the head ridge of a bundle one of another package."""
+    package, real = ModuleType("their_package"), registry._registered
+    package.Theirs = Theirs
+    monkeypatch.setitem(sys.modules, "their_package", package)
+    more = {"heads": {"theirs": EntryPoint("theirs", "their_package:Theirs", "mmmos.heads")}}
+    monkeypatch.setattr(registry, "_registered", lambda kind: real(kind) | more.get(kind, {}))
+    yield in_spec("ridge", head="theirs")
+    registry._from_package.cache_clear()
+
+
+def test_the_arrays_of_a_head_of_another_package_are_the_packages_own_and_finite(theirs, small, tmp_path):
+    files, clip = theirs(small, tmp_path), small.features.of(["clip100"])
+    found, expected = (read_bundle(each).predict(clip).scores for each in (files, small.files))
+    np.testing.assert_array_equal(found, expected)
+    name = "0.head.coefficients"
+    for attack, sentence in (
+        (with_arrays("theirs", lambda arrays: arrays.pop(name)), r"cannot be restored: KeyError: 'coefficients'\.$"),
+        (replaced("theirs", name, lambda array: array * np.nan), "coefficients holds numbers that are not finite"),
+    ):
+        with pytest.raises(StoreError, match=sentence):
+            read_bundle(attack(replace(small, files=files), tmp_path))
 
 
 @pytest.mark.parametrize("name", ["os:system", "canary.py:CARD", "melstat"])

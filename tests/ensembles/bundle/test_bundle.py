@@ -13,9 +13,10 @@ import pytest
 from mmmos.ensembles.bundle import read_bundle, write_bundle
 from mmmos.ensembles.bundle.about import ABOUT, CARD
 from mmmos.ensembles.bundle.bundle import _about
+from mmmos.ensembles.bundle.write import is_written, quantiles_of
 from mmmos.ensembles.ensemble import select
 from mmmos.ensembles.runs import load_run
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import MmmosError, StoreError, UsageError
 
 FEW = {"options": {"epochs": 2}}
@@ -194,6 +195,10 @@ def test_the_former_bundle_stays_where_the_new_one_cannot_take_its_place(small, 
         write_bundle(small.files | {CARD: b"new"}, folder, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == small.files
     assert list(tmp_path.iterdir()) == [folder]
+    shutil.rmtree(folder)
+    with pytest.raises(PermissionError):
+        write_bundle(small.files, folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_nothing(small, tmp_path, monkeypatch):
@@ -212,6 +217,19 @@ def test_a_write_that_fails_leaves_nothing(small, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_bundle(small.files, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_written_bundle_is_known_again_unless_more_than_its_card_changed(small, tmp_path):
+    folder, packed = write_bundle(small.files, tmp_path / "small"), write_bundle(small.files, tmp_path / "small.zip")
+    (folder / CARD).write_text("# Mine\n", encoding="utf-8")
+    assert is_written(small.files, folder) and is_written(small.files, packed)
+    assert not is_written(small.files | {ABOUT: b"{}"}, folder)
+    (folder / CARD).unlink()
+    assert not is_written(small.files, folder) and not is_written(small.files, tmp_path / "absent")
+
+
+def test_quantiles_are_of_the_ratings_that_are_known():
+    assert quantiles_of(np.array([np.nan, 4.0, 2.0, np.nan, 3.00004]), 5) == [2.0, 2.5, 3.0, 3.5, 4.0]
 
 
 def test_hidden_files_and_an_edited_card_change_nothing(small, tools, tmp_path):

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from mmmos.ensembles.bundle import encoders, read_bundle
 from mmmos.ensembles.bundle.about import FeatureSet, encoder_facts
@@ -69,6 +70,25 @@ def test_absent_weights_are_named_with_all_that_helps():
     assert "mmmos features fetch owner/model --revision abc123" in told and "see the weights" in told
 
 
+def test_weights_of_the_hub_are_those_of_its_cache_when_they_are_the_recorded_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--owner--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(TINY, snapshot)
+    each = feature_set(recorded="owner/tiny", revision="0" * 40)
+    loaded = load(each)
+    assert (loaded.spec.fingerprint, loaded.spec.encoder.weights) == (each.fingerprint, "owner/tiny")
+    with (snapshot / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(SetupError, match="owner/tiny is another file than the heads were trained on"):
+        load(each)
+
+
+def test_an_encoder_that_brings_other_weights_of_its_own_is_refused():
+    facts = feature_set("melstats", "", "").facts.model_copy(update={"sha256": "a" * 64})
+    with pytest.raises(SetupError, match=r"The weights of melstats are another file .* in the bundle aaaa"):
+        load(feature_set("melstats", "", "", facts=facts, fingerprint="1" * 64))
+
+
 def test_a_release_is_not_fetched_unasked():
     with pytest.raises(SetupError, match=r"mmmos features fetch https://example\.org/m\.zip"):
         load(feature_set(recorded="https://example.org/m.zip"))
@@ -108,6 +128,7 @@ def test_weights_are_given_for_encoders_that_are_there(small):
         read_bundle(small.files, weights={"wavlm": "x"})
     with pytest.raises(UnknownName, match="melstats"):
         read_bundle(small.files, weights={"melstat": "x"})
+    assert read_bundle(small.files, weights={"melstats": "x"}).weights == {"melstats": "x"}
 
 
 def test_facts_that_contradict_each_other_are_refused(small, tools):

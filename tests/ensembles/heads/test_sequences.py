@@ -6,9 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmmos.ensembles.engine import trainer
-from mmmos.ensembles.engine.feeds import Member
-from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.frames import Padded
 from mmmos.ensembles.heads.inputs import Standardiser
 from mmmos.ensembles.heads.neural import Batch, Output
@@ -16,7 +13,10 @@ from mmmos.ensembles.heads.over_time import clip_dropout, time_mean
 from mmmos.ensembles.heads.sequences import AESA
 from mmmos.ensembles.heads.stack import Chance
 from mmmos.ensembles.recipe import EnsembleRecipe
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.engine import trainer
+from mmmos.ensembles.training.engine.feeds import Member
+from mmmos.ensembles.training.engine.trainer import feed_of
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UsageError
 from mmmos.files import tensor_bytes
 

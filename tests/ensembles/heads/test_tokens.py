@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmmos.ensembles.engine import trainer
-from mmmos.ensembles.engine.feeds import Member
-from mmmos.ensembles.engine.trainer import feed_of
 from mmmos.ensembles.heads.inputs import Pooled, Standardiser
 from mmmos.ensembles.heads.neural import Batch
 from mmmos.ensembles.heads.stack import Chance
 from mmmos.ensembles.heads.tokens import BLSTM
+from mmmos.ensembles.training.engine import trainer
+from mmmos.ensembles.training.engine.feeds import Member
+from mmmos.ensembles.training.engine.trainer import feed_of
 from mmmos.files import tensor_bytes
 
 SHAPES = [(3, 6), (1, 5)]

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from mmmos.ensembles import selectors
+from mmmos.ensembles.selectors import greedy_pass
 from mmmos.ensembles.selectors.greedy_pass import RankedTruth, correlations
 from mmmos.errors import UnknownName, UsageError
 
@@ -225,3 +226,24 @@ def test_one_pass_gives_scipys_coefficients_from_any_order(n, levels):
     assert ktau == pytest.approx([score("KTAU", row, y) for row in x], abs=1e-12)
     assert (np.diff(np.take_along_axis(x, order, axis=1)) >= 0).all()
     assert (np.sort(order) == np.arange(n)).all()
+
+
+@pytest.mark.parametrize("levels", [0, 2, 9])
+def test_the_compiled_pass_gives_what_the_same_lines_do_in_plain_python(levels, monkeypatch):
+    rng = np.random.default_rng(levels)
+    draw = rng.normal if not levels else lambda size: rng.integers(levels, size=size).astype(float)
+    y, predictions, total = draw(size=130), draw(size=(4, 130)), draw(size=130)
+    predictions[2] = 5 - total
+    # Of the first from the highest down, for which an insertion sort takes long.
+    order = np.stack([rng.permutation(130) for _ in predictions]).astype(np.int32)
+    order[0] = np.argsort(-(predictions[0] + total))
+    for truth, tau in ((RankedTruth(y), True), (RankedTruth(np.zeros(130)), True), (RankedTruth(y), False)):
+        orders = order.copy(), order.copy()
+        compiled = correlations(predictions, total, 3, orders[0], truth, tau=tau)
+        with monkeypatch.context() as patch, np.errstate(over="ignore"):
+            for name in ("_correlate", "_sort", "_insert", "_discordant", "_ones"):
+                patch.setattr(greedy_pass, name, getattr(greedy_pass, name).py_func)
+            plain = correlations(predictions, total, 3, orders[1], truth, tau=tau)
+        np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(*orders)
+        assert compiled[0][2] == compiled[1][2] == 0

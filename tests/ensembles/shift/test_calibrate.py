@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmmos.ensembles.ensemble import check_rule, select, select_recipe
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UnknownName, UsageError
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from mmmos.axes import AXES
-from mmmos.ensembles.data import gather
-from mmmos.ensembles.fitting import pose
 from mmmos.ensembles.pool import Pool
 from mmmos.ensembles.shift.anchoring import anchored
 from mmmos.ensembles.shift.importance import bounded, importance, repeated
 from mmmos.ensembles.shift.leaving_out import displacement
-from mmmos.ensembles.training import train
-from mmmos.ensembles.wanted import keyed_specs
+from mmmos.ensembles.training.data import gather
+from mmmos.ensembles.training.fitting import pose
+from mmmos.ensembles.training.train import train
+from mmmos.ensembles.training.wanted import keyed_specs
 from mmmos.errors import RecipeError, UnknownName, UsageError
 
 SIZES = {"train": 160, "dev": 40, "pam": 80, "eval": 80}

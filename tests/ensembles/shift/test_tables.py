@@ -11,7 +11,7 @@ from mmmos.axes import AXES
 from mmmos.ensembles.shift.features import feature_shift
 from mmmos.ensembles.shift.predictions import prediction_shift
 from mmmos.ensembles.shift.runs import qualities, ranking_agreement, run_shift
-from mmmos.ensembles.training import train
+from mmmos.ensembles.training.train import train
 from mmmos.errors import UnknownName, UsageError
 
 SIZES = {"train": 160, "dev": 60, "pam": 60, "eval": 60}
@@ -120,3 +120,10 @@ def test_the_evaluation_set_has_no_quality(pool):
         run_shift(pool, "oof", "eval")
     with pytest.raises(UsageError, match="twice"):
         run_shift(pool, "pam", "pam")
+
+
+def test_sets_without_a_common_axis_are_not_compared(pool):
+    truth = {name: pool.truth[name].copy() for name in ("dev", "pam")}
+    truth["dev"][:, :2] = truth["pam"][:, 2:] = np.nan
+    with pytest.raises(UsageError, match="No axis has scores on both dev and pam"):
+        ranking_agreement(replace(pool, truth=pool.truth | truth), ["dev", "pam"], resamples=2)

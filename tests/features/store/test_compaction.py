@@ -264,6 +264,28 @@ def test_a_folder_that_changes_all_the_time_is_a_sentence(found):
             squeeze(found)
 
 
+def test_shards_that_go_whenever_they_are_read_are_a_sentence(found):
+    def vanish(contents):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    reading = again(found)
+    words = "changes all the time; run the same command again"
+    with mock.patch.object(feature_set, "Reader", vanish), pytest.raises(StoreError, match=words):
+        reading.gather([key(1)])
+    with mock.patch.object(compaction, "Reader", vanish), pytest.raises(StoreError, match=words):
+        squeeze(found)
+    assert_whole(reading)
+
+
+def test_rejections_alone_become_one_shard(tmp_path):
+    found = FeatureSet(tmp_path, SPEC)
+    for number in (1, 2):
+        found.write([], {key(number): REASON})
+    assert verify(tmp_path, full=True) == []
+    assert (squeeze(found).files_before, squeeze(found).files) == (2, 1)
+    assert again(found).rejections([key(1), key(2)]) == {key(1): REASON[:2], key(2): REASON[:2]}
+
+
 def test_a_disk_that_refuses_is_a_sentence(found):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

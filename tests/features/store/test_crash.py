@@ -18,7 +18,7 @@ import pytest
 
 from mmmos import files
 from mmmos.errors import SetupError, StoreError
-from mmmos.features.store import FeatureSet, feature_set
+from mmmos.features.store import FeatureSet, writing
 from mmmos.features.store.compaction import compact
 from mmmos.features.store.hashes import Hashes, sign
 from mmmos.features.store.index import Index
@@ -70,7 +70,7 @@ class OneShard(Job):
     rejected = (9,)
 
     def run(self, root, acknowledge):
-        feature_set.write(root, self.spec, self.whole(1) + self.whole(2), {key(9): REASON})
+        writing.write(root, self.spec, self.whole(1) + self.whole(2), {key(9): REASON})
         for number in (1, 2):
             acknowledge(number)
 
@@ -104,7 +104,7 @@ class Compaction(Job):
         write([self.part(4)], {key(8): REASON})
 
     def run(self, root, acknowledge):
-        compact(feature_set.folder_of(root, self.spec), self.spec.fingerprint)
+        compact(writing.folder_of(root, self.spec), self.spec.fingerprint)
 
 
 JOBS = [OneShard, OneShardWithFrames, ThreeShards, Compaction]
@@ -348,8 +348,8 @@ def test_a_full_disk_is_a_sentence_and_the_job_completes_when_there_is_room(size
 def writer(root, say, numbers):
     """Write clips, one to a shard, and acknowledge each; now and then compact."""
     found = FeatureSet(root, SPEC)
-    for number in found.missing([key(number) for number in numbers]):
-        number = next(each for each in numbers if key(each) == number)
+    missing = found.missing([key(number) for number in numbers])
+    for number in (next(each for each in numbers if key(each) == wanted) for wanted in missing):
         found.write([rows(number)])
         say(number)
         if number % 7 == 6:
@@ -383,11 +383,12 @@ def test_a_writer_killed_at_random_again_and_again_comes_to_its_end(tmp_path):
 EXTRACT = """
 import os, sys
 import pandas as pd
-from mmmos.features import extract as extraction
+from mmmos.features.extraction import extract as extraction
+from mmmos.features.extraction import settle
 from mmmos.features.spec import FeatureRecipe
 
 manifest, encoder = sys.argv[1:]
-extraction.CHUNK = 2
+settle.CHUNK = 2
 clips, recipe = pd.read_csv(manifest, index_col=0), FeatureRecipe(encoders=[encoder], dtype="float32")
 print("ready", flush=True)
 for line in sys.stdin:
@@ -421,11 +422,12 @@ def extractor(fake, make_clips, tmp_path):
 def test_a_killed_extraction_is_finished_by_the_same_command(extractor, fake, make_clips, tmp_path, monkeypatch):
     """Three kills of an extraction, times the soak; the last run computes exactly what is missing."""
     # Here, as forks of a process with torch in it take their time.
-    from mmmos.features import extract as extraction
+    from mmmos.features.extraction import extract as extraction
+    from mmmos.features.extraction import settle
     from mmmos.features.spec import FeatureRecipe
 
     clips, recipe = make_clips(40), FeatureRecipe(encoders=[fake.name], dtype="float32")
-    monkeypatch.setattr(extraction, "CHUNK", 2)
+    monkeypatch.setattr(settle, "CHUNK", 2)
     wanted = extraction.extract(clips, recipe, store=tmp_path / "undisturbed", device="cpu")
     fake.calls()
     chance, partly = random.Random(0), 0

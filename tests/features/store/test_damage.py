@@ -260,6 +260,18 @@ def test_of_two_copies_the_sound_one_is_served_and_compaction_keeps_it(root, spe
     assert 1 in served(root, spec)
 
 
+def test_damaged_frames_are_seen_by_those_who_read_frames_alone(tmp_path):
+    found = FeatureSet(tmp_path, FRAMES)
+    found.write([part(FRAMES, 1)])
+    (path,) = shards(tmp_path)
+    flipped(path, path.stat().st_size - 1, 0)
+    with pytest.raises(DamagedShard, match="row 1 does not match its checksum"):
+        found.frames(key(1))
+    assert found.missing([key(1)]) == [key(1)]
+    found.write([part(FRAMES, 1)])
+    assert found.frames(key(1)).unit.tobytes() == part(FRAMES, 1).frame_unit.tobytes()
+
+
 def test_a_shard_damaged_while_it_is_in_use_is_a_miss_and_mended_by_the_same_process(root, spec):
     found = FeatureSet(root, spec)
     for path in shards(root):

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from mmmos import audio
-from mmmos.features import clips as finding
-from mmmos.features.extract import complete, extract, plan, status
+from mmmos.errors import Rejected
+from mmmos.features.extraction import clips as finding
+from mmmos.features.extraction.extract import complete, extract, plan, status
 from mmmos.features.store.hashes import Hashes, sign
 
 CONTENT = "ab" * 32
@@ -69,6 +70,39 @@ def test_many_memories_become_one_and_lose_nothing(tmp_path):
     assert [int(remembered(tmp_path, path), 16) for path in found] == list(range(40))
 
 
+def test_a_memory_that_is_all_of_the_joined_ones_stays(tmp_path):
+    _, status = put(tmp_path / "a.wav")
+
+    def remember(numbers):
+        memory = Hashes(tmp_path)
+        for number in numbers:
+            memory.add(b"%016d" % number, status, f"{number:064x}", time.time() + 10)
+        memory.save()
+
+    remember(range(16))
+    (whole,) = Hashes(tmp_path).folder.iterdir()
+    for number in range(15):
+        remember([number])
+    assert len(list(whole.parent.iterdir())) == 16
+    remember([15])
+    assert list(whole.parent.iterdir()) == [whole]
+
+
+def test_a_memory_that_cannot_be_read_is_forgetfulness(tmp_path, monkeypatch):
+    path, status = put(tmp_path / "a.wav")
+    memory = Hashes(tmp_path)
+    memory.add(sign(str(path), status), status, CONTENT, time.time() + 10)
+    memory.save()
+    (memory.folder / "folder.bin").mkdir()
+    assert remembered(tmp_path, path) == CONTENT
+
+    def refuse(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert remembered(tmp_path, path) is None
+
+
 def test_damage_of_any_byte_is_forgetfulness_and_never_another_hash(tmp_path):
     memory, signs = Hashes(tmp_path), []
     for number in range(3):
@@ -111,3 +145,48 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(fake, make_clip
 
     read_only()
     assert len(extract(clips, [fake.name], store=store, device="cpu")) == 2
+
+
+def test_hashes_are_remembered_on_the_way(make_clips, store, settled, monkeypatch):
+    monkeypatch.setattr(finding, "_EVERY", -1.0)
+    finding.find(make_clips(3), store)
+    assert len(list((store / "hashes").iterdir())) == 3
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(make_clips, store, read, settled, monkeypatch):
+    clips, content_hash = make_clips(1), audio.content_hash
+
+    def late(path):
+        found = content_hash(path)
+        os.utime(path, (1, 1))
+        return found
+
+    monkeypatch.setattr(audio, "content_hash", late)
+    finding.find(clips, store)
+    assert len(read) == 1
+    finding.find(clips, store)
+    assert len(read) == 2
+
+
+def test_files_that_cannot_be_read_are_rejected_with_their_reason(make_clips, store, tmp_path, monkeypatch):
+    clips, content_hash = make_clips(2), audio.content_hash
+    (tmp_path / "empty.wav").touch()
+    clips.loc["empty", "path"] = str(tmp_path / "empty.wav")
+
+    def refuse(path):
+        if path == clips.at["c1", "path"]:
+            raise Rejected("unreadable", "the disk is ill")
+        return content_hash(path)
+
+    monkeypatch.setattr(audio, "content_hash", refuse)
+    found, rejected = finding.find(clips, store)
+    assert list(found) == ["c0"] and rejected["c1"] == ("unreadable", "the disk is ill")
+    assert rejected["empty"] == ("empty_file", f"{tmp_path / 'empty.wav'} has 0 bytes")
+
+
+def test_a_file_that_comes_after_it_was_looked_for_is_missing_until_the_next_time(make_clips, store, monkeypatch):
+    clips, located = make_clips(1), finding.locate
+    monkeypatch.setattr(finding, "locate", lambda table: located(table).assign(file=None))
+    assert finding.find(clips, store)[1]["c0"][0] == "missing"
+    monkeypatch.undo()
+    assert list(finding.find(clips, store)[0]) == ["c0"]

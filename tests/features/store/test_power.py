@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from mmmos import files
-from mmmos.features.store import FeatureSet, compaction, feature_set, reading, shard
+from mmmos.features.store import FeatureSet, compaction, reading, shard, writing
 
 sys.path.append(str(Path(__file__).parent))
 from faults import SOAK, Disk, Interrupted, Recorder, build, content_of, interrupt
@@ -29,9 +29,7 @@ def part(number, at=0, spec=SPEC):
 
 
 def one_shard(root, say, spec=SPEC):
-    feature_set.write(
-        root, spec, [part(1, 0, spec), *(part(3, at, spec) for at in range(3))], {key(9): ("a", "b", "c")}
-    )
+    writing.write(root, spec, [part(1, 0, spec), *(part(3, at, spec) for at in range(3))], {key(9): ("a", "b", "c")})
     say(1), say(3)
 
 
@@ -52,7 +50,7 @@ def four_shards(root, spec=SPEC):
 
 
 def compacted(root, say, spec=SPEC):
-    folder = feature_set.folder_of(root, spec)
+    folder = writing.folder_of(root, spec)
     compaction.compact(folder, spec.fingerprint)
     FeatureSet(root, spec).write([part(4, 0, spec)])
     compaction.compact(folder, spec.fingerprint)

@@ -13,10 +13,10 @@ from fsspec.registry import known_implementations
 
 from mmmos import cli
 from mmmos.errors import SetupError, UnknownName, UsageError
-from mmmos.features.extract import extract, plan
+from mmmos.features.extraction.extract import extract, plan
 from mmmos.features.garbage import Reach, reach, waste
 from mmmos.features.sharing.imports import import_features
-from mmmos.features.store import FeatureSet, feature_set, lists, location, remote
+from mmmos.features.store import FeatureSet, lists, location, remote, writing
 from mmmos.features.store.bulk import TOGETHER
 from mmmos.features.store.compaction import compact, flatten
 from mmmos.features.store.index import Index
@@ -82,7 +82,7 @@ def run(acknowledged):
     found = FeatureSet(URL, SPEC)
     found.prepare()
     for number in (0, 1, 2):
-        feature_set.write(URL, SPEC, [rows(number)], {})
+        writing.write(URL, SPEC, [rows(number)], {})
         acknowledged.append(number)
     found.refresh()
     assert_sound(found, SHORT, acknowledged)
@@ -141,7 +141,7 @@ def test_an_index_longer_than_what_is_read_ahead_is_read_to_its_end():
 def test_more_shards_than_are_asked_for_at_once_are_all_read():
     found = FeatureSet(URL, SPEC)
     for number in range(TOGETHER + 2):
-        feature_set.write(URL, SPEC, [rows(number)], {})
+        writing.write(URL, SPEC, [rows(number)], {})
     found.refresh()
     assert_holds(found, range(TOGETHER + 2))
 
@@ -312,7 +312,7 @@ def test_failures_lose_nothing_that_was_acknowledged(fault, lasting, cache):
 
 
 def test_a_listing_that_lags_behind_costs_recomputation_only():
-    folder = f"/bucket/features/{feature_set.folder_of(URL, SPEC).name}"
+    folder = f"/bucket/features/{writing.folder_of(URL, SPEC).name}"
     found = FeatureSet(URL, SPEC)
     found.write([rows(1)])
     Faulty.old = {folder: Faulty().ls(folder)}
@@ -385,6 +385,26 @@ def test_lists_of_imports_that_were_copied_there_are_read():
     (place / lists.file_name(data)).write([data])
     (place / "0123.csv").write([b"other"])
     assert lists.known(URL).key("a", "x/a.flac", None, None) == key(1)
+
+
+def test_an_object_that_arrived_in_part_is_not_acknowledged():
+    def cut(name, call, path):
+        found = call()
+        if name == "put_file":
+            Faulty.store[path].truncate(3)
+        return found
+
+    found = FeatureSet(URL, SPEC)
+    Faulty.reset(1, cut, lasting=True)
+    with pytest.raises(SetupError, match=r"cannot be written: of \d+ bytes 3 arrived"):
+        found.write([rows(1)])
+
+
+def test_an_object_that_is_not_there_can_be_deleted_where_that_is_no_matter():
+    absent = location(URL) / "absent"
+    absent.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError, match="No such object or bucket"):
+        absent.unlink()
 
 
 def test_features_at_a_url_are_those_of_a_folder(fake, make_clips, bucket, tmp_path):

@@ -3,15 +3,17 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+from mmmos.audio import MEASURES
 from mmmos.errors import SetupError, StoreError, UsageError
 from mmmos.features.spec import FeatureSpec
-from mmmos.features.store import FeatureSet, clip_key, feature_set, reading, shard
+from mmmos.features.store import FeatureSet, clip_key, feature_set, reading, shard, writing
 from mmmos.features.store.shard import ClipRows, DamagedShard
 from mmmos.features.store.upkeep import summaries, verify
 
@@ -146,7 +148,7 @@ def test_a_shard_of_another_set_is_left_alone(tmp_path, caplog):
     FeatureSet(tmp_path, OTHER).write([rows(1)])
     (foreign,) = tmp_path.glob("*/*.safetensors")
     FeatureSet(tmp_path, SPEC).write([rows(2)])
-    folder = feature_set.folder_of(tmp_path, SPEC)
+    folder = writing.folder_of(tmp_path, SPEC)
     shutil.copy(foreign, folder)
     found = FeatureSet(tmp_path, SPEC)
     assert key(1) not in found and key(2) in found
@@ -163,6 +165,34 @@ def test_a_shard_under_another_name_is_not_trusted(tmp_path):
     assert found.missing([key(1)]) == [key(1)]
     found.prepare()
     assert not moved.exists() and moved.with_suffix(".damaged").exists()
+
+
+def test_a_damaged_shard_that_cannot_be_set_aside_is_said_and_in_nobody_s_way(tmp_path, caplog):
+    found = FeatureSet(tmp_path, SPEC)
+    damaged = found.folder / ("a" * 32 + ".safetensors")
+    damaged.with_suffix(".damaged").mkdir(parents=True)
+    damaged.touch()
+    found.refresh()
+    found.prepare()
+    assert f"{damaged} is damaged and cannot be set aside (Is a directory)." in caplog.messages
+    found.write([rows(1)])
+    assert_holds(FeatureSet(tmp_path, SPEC), [1])
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path):
+    folder = writing.folder_of(tmp_path, SPEC)
+    folder.touch()
+    with pytest.raises(StoreError, match=rf"{folder.name} cannot be read: Not a directory\."):
+        FeatureSet(tmp_path, SPEC)
+
+
+def test_measures_of_other_versions_are_unknown_and_go_by_their_names(tmp_path, monkeypatch):
+    clip = replace(rows(1), measures=np.array([2.0, 3.0]))
+    monkeypatch.setattr(shard, "MEASURES", (MEASURES[1], "of a later version"))
+    FeatureSet(tmp_path, SPEC).write([clip])
+    monkeypatch.undo()
+    (found,) = FeatureSet(tmp_path, SPEC).measures([key(1)])
+    assert found[1] == 2 and np.isnan(np.delete(found, 1)).all()
 
 
 def test_a_store_that_was_moved_serves_what_it_did(tmp_path):

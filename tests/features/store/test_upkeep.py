@@ -9,10 +9,10 @@ import pytest
 
 from mmmos.errors import StoreError, UsageError
 from mmmos.features import garbage, weights
-from mmmos.features.extract import complete
+from mmmos.features.extraction.extract import complete
 from mmmos.features.garbage import Reach, reach, waste
 from mmmos.features.spec import EncoderRecipe, FeatureRecipe, FeatureSpec
-from mmmos.features.store import FeatureSet
+from mmmos.features.store import FeatureSet, reading, upkeep
 from mmmos.features.store.upkeep import compact_all, rejections, summaries, verify
 
 sys.path.append(str(Path(__file__).parent))
@@ -56,6 +56,21 @@ def test_verify_names_everything_that_is_wrong(tmp_path):
     assert "describes another feature set than its folder is named by. The next extraction" in problems[0]
     assert problems[1].endswith("old.damaged was set aside as damaged. Delete it.")
     assert "its header is not the one that it is named by" in problems[2]
+
+
+def test_verify_says_what_cannot_be_read_and_not_what_a_compaction_deletes_meanwhile(tmp_path, monkeypatch):
+    found = FeatureSet(tmp_path, SPEC)
+    found.write([rows(1)])
+    folder = found.folder / ("f" * 32 + ".safetensors")
+    folder.mkdir()
+    assert verify(tmp_path) == [f"{folder} cannot be read: Is a directory."]
+
+    def late(path):
+        path.unlink() if path.is_file() else path.rmdir()
+        return reading.open_shard(path)
+
+    monkeypatch.setattr(upkeep, "open_shard", late)
+    assert verify(tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "[" * 9999, '{"a": NaN}', '"' + "x" * 70_000 + '"', "\xff"])

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from mmmos.features.store import FeatureSet, feature_set
+from mmmos.features.store import DamagedShard, FeatureSet, writing
 from mmmos.features.store.compaction import compact
 from mmmos.features.store.hashes import Hashes
 from mmmos.features.store.upkeep import verify
@@ -31,19 +31,19 @@ class Process:
     """A forked process that runs ``work(say)``; ``said`` are the lines that it said, an exception being the last."""
 
     def __init__(self, work):
-        reading, writing = os.pipe()
+        receiving, sending = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                work(lambda text: os.write(writing, f"{text}\n".encode()))
+                work(lambda text: os.write(sending, f"{text}\n".encode()))
                 code = 0
             except BaseException:
-                os.write(writing, traceback.format_exc().encode())
+                os.write(sending, traceback.format_exc().encode())
             finally:
                 os._exit(code)
-        os.close(writing)
-        self.pipe = os.fdopen(reading)
+        os.close(sending)
+        self.pipe = os.fdopen(receiving)
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -65,17 +65,17 @@ def write(root, say, numbers, seed):
         some, numbers = numbers[: (count := chance.randint(1, 3))], numbers[count:]
         for number in (number for number in some if CLIPS[number] > 1):
             for at in chance.sample(range(3), 3):
-                feature_set.write(root, SPEC, [rows(number, part=at, last=at == 2)], {})
+                writing.write(root, SPEC, [rows(number, part=at, last=at == 2)], {})
             say(number)
         short = [number for number in some if CLIPS[number] == 1]
-        feature_set.write(root, SPEC, [rows(number) for number in short], {})
+        writing.write(root, SPEC, [rows(number) for number in short], {})
         for number in short:
             say(number)
 
 
 def tidy(root, stop):
     """Compact again and again."""
-    folder = feature_set.folder_of(root, SPEC)
+    folder = writing.folder_of(root, SPEC)
     while not stop.exists():
         compact(folder, SPEC.fingerprint)
         time.sleep(0.002)
@@ -154,8 +154,8 @@ def test_compactions_alone_race_without_loss(tmp_path):
     for trial in range(4 * SOAK):
         root = tmp_path / str(trial)
         for number in range(6):
-            feature_set.write(root, SPEC, [rows(number), rows((number + 3) % 6)], {})
-        folder = feature_set.folder_of(root, SPEC)
+            writing.write(root, SPEC, [rows(number), rows((number + 3) % 6)], {})
+        folder = writing.folder_of(root, SPEC)
         some = [Process(lambda say, folder=folder: compact(folder, SPEC.fingerprint)) for _ in range(4)]
         for each in some:
             each.end()
@@ -196,7 +196,7 @@ def test_rows_that_were_damaged_and_stored_again_are_served_by_the_same_process(
     (path,) = tmp_path.glob("*/*.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     found = FeatureSet(tmp_path, SPEC)
-    with pytest.raises(feature_set.DamagedShard):
+    with pytest.raises(DamagedShard):
         found.gather([key(1)])
     found.write([rows(1)])
     assert same(found, 1) and same(FeatureSet(tmp_path, SPEC), 1)
@@ -205,7 +205,7 @@ def test_rows_that_were_damaged_and_stored_again_are_served_by_the_same_process(
 def test_measures_of_a_clip_that_is_not_there_are_never_another_s(tmp_path):
     found = FeatureSet(tmp_path, SPEC)
     found.write([rows(1)])
-    with pytest.raises(feature_set.DamagedShard, match="does not hold clip"):
+    with pytest.raises(DamagedShard, match="does not hold clip"):
         found.measures([key(2)])
 
 

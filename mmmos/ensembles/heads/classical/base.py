@@ -43,7 +43,7 @@ class Classical(ABC):
     def predict(self, blocks: Blocks) -> Array:
         """Standardised predictions (clips, axes) float32."""
         x = flat(blocks)
-        parts = [self._predict(x[row : row + AT_ONCE].astype(np.float64)) for row in range(0, len(x), AT_ONCE)]
+        parts = [self._predict(x[row : row + AT_ONCE].astype(np.float64)) for row in range(0, max(len(x), 1), AT_ONCE)]
         return np.concatenate(parts).astype(np.float32)
 
     def state(self) -> State:

@@ -40,14 +40,16 @@ def _ridge(x: Matrix, y: Matrix, alpha: float, gamma: float) -> State:
 
 
 class KernelRidgeOptions(Recipe):
-    """``alpha`` > 0 penalty; γ = ``gamma`` / mean squared distance."""
+    """Penalty and kernel."""
 
     alpha: float = Field(0.1, gt=0)
+    """Penalty."""
     gamma: float = Field(0.3, gt=0)
+    """γ of the kernel as a multiple of 1 / mean squared distance of clips."""
 
 
 class KernelRidge(_Kernel):
-    """Kernel ridge regression."""
+    """Ridge regression with a Gaussian kernel exp(−γ‖a − b‖²)."""
 
     Options = KernelRidgeOptions
 
@@ -56,9 +58,10 @@ class KernelRidge(_Kernel):
 
 
 class GaussianProcessOptions(Recipe):
-    """``sample``: number of training clips, drawn by the seed, whose marginal likelihood sets the kernel."""
+    """What the kernel is set on."""
 
     sample: int = Field(500, ge=2)
+    """Training clips, drawn by the seed, whose marginal likelihood sets the kernel; all where there are fewer."""
 
 
 class GaussianProcess(_Kernel):
@@ -88,15 +91,18 @@ class GaussianProcess(_Kernel):
 
 
 class SVROptions(Recipe):
-    """``C`` > 0 penalty, ``epsilon`` ≥ 0 tube in standard deviations; γ = ``gamma`` / mean squared distance."""
+    """Penalty, tube and kernel."""
 
     C: float = Field(1.0, gt=0)
+    """Weight of errors against the norm."""
     epsilon: float = Field(0.2, ge=0)
+    """Error that costs nothing, in standard deviations of the scores."""
     gamma: float = Field(0.2, gt=0)
+    """γ of the kernel as a multiple of 1 / mean squared distance of clips."""
 
 
 class SVR(_Kernel):
-    """Support vector regression, one for each axis."""
+    """Support vector regression with a Gaussian kernel exp(−γ‖a − b‖²), one for each axis."""
 
     Options = SVROptions
 
@@ -119,9 +125,10 @@ class SVR(_Kernel):
 
 
 class KNNOptions(Recipe):
-    """``neighbours``: their number k, all clips where there are fewer."""
+    """How many neighbours count."""
 
     neighbours: int = Field(15, ge=1)
+    """Neighbours k; all clips where there are fewer."""
 
 
 class KNN(Classical):

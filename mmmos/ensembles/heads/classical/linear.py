@@ -54,12 +54,11 @@ class _Linear(Classical):
 
 
 class RidgeOptions(Recipe):
-    """``alpha`` > 0: penalty as a multiple of the mean squared singular value of the centred features.
-
-    0: the best of 1e-3, 10^-2.5, … 1e3 by leave-one-out error over all axes.
-    """
+    """The penalty."""
 
     alpha: float = Field(0.0, ge=0)
+    """Penalty as a multiple of the mean squared singular value of the centred features; 0: the best of 1e-3, 10^-2.5,
+    … 1e3 by leave-one-out error over all axes."""
 
 
 class Ridge(_Linear):
@@ -79,13 +78,13 @@ class Ridge(_Linear):
 
 
 class SklearnLinearOptions(Recipe):
-    """``estimator``: a linear regressor of scikit-learn; ``parameters``: its own, numbers and truth values.
-
-    An estimator whose name ends in CV chooses its penalty by folds that know no groups.
-    """
+    """Which regressor, and its parameters."""
 
     estimator: str = "LinearSVR"
+    """A linear regressor of scikit-learn, by its class. One that ends in CV chooses its penalty by folds that know no
+    groups."""
     parameters: dict[str, Any] = Field(default_factory=dict)
+    """The regressor's own parameters: numbers, true and false."""
 
     @field_validator("estimator")
     @classmethod

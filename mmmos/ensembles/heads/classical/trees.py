@@ -49,11 +49,14 @@ def _joined(trees: Sequence[Any], values: Sequence[Matrix], intercept: Matrix) -
 
 
 class ForestOptions(Recipe):
-    """Number of ``trees``, least clips in a ``leaf``, share of ``features`` tried at a split (0 to 1]."""
+    """Number and size of the trees."""
 
     trees: int = Field(60, ge=1)
+    """Trees."""
     leaf: int = Field(4, ge=1)
+    """Least clips in a leaf."""
     features: float = Field(0.4, gt=0, le=1)
+    """Share of the features tried at a split."""
 
 
 class _Forest(_Trees):
@@ -73,37 +76,41 @@ class _Forest(_Trees):
 
 
 class ExtraTrees(_Forest):
-    """Extremely randomised trees (Geurts et al., 2006)."""
+    """Mean of extremely randomised trees over all axes at once (Geurts et al., 2006)."""
 
     Options = ForestOptions
     estimator = "ExtraTreesRegressor"
 
 
 class RandomForestOptions(ForestOptions):
-    """As of ``ForestOptions``; every feature tried costs more here, since each of its thresholds is."""
+    """Number and size of the trees."""
 
     features: float = Field(0.1, gt=0, le=1)
+    """Share of the features tried at a split, each at all of its thresholds."""
 
 
 class RandomForest(_Forest):
-    """Trees on bootstrap samples (Breiman, 2001)."""
+    """Mean of trees on bootstrap samples over all axes at once (Breiman, 2001)."""
 
     Options = RandomForestOptions
     estimator = "RandomForestRegressor"
 
 
 class GradientBoostingOptions(Recipe):
-    """Number of ``trees`` for each axis, each scaled by ``lr``, of at most ``depth`` splits from root to leaf.
-
-    ``leaf``: least clips in a leaf; ``features``: share tried at a split; ``sample``: share of the clips for each tree.
-    """
+    """Number and size of the trees."""
 
     trees: int = Field(200, ge=1)
+    """Trees for each axis."""
     lr: float = Field(0.05, gt=0, le=1)
+    """Scale of each tree."""
     depth: int = Field(4, ge=1)
+    """Splits from root to leaf, at most."""
     leaf: int = Field(4, ge=1)
+    """Least clips in a leaf."""
     features: float = Field(0.02, gt=0, le=1)
+    """Share of the features tried at a split."""
     sample: float = Field(0.5, gt=0, le=1)
+    """Share of the clips for each tree."""
 
 
 class GradientBoosting(_Trees):

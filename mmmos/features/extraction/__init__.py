@@ -1,0 +1,1 @@
+"""Extraction: the clips of a manifest through encoders into the store; what is there is not computed again."""
