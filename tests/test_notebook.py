@@ -31,6 +31,7 @@ def words_and_numbers(text: str) -> tuple[list[str], list[float]]:
     return NUMBER.sub("#", text).split(), [float(number) for number in NUMBER.findall(text)]
 
 
+@pytest.mark.notebook
 def test_it_runs_and_says_what_is_stored(tmp_path):
     fresh = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}

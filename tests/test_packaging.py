@@ -123,6 +123,12 @@ def test_the_oldest_constraints_are_the_lower_bounds():
     assert not declared({"test"}).keys() - pins.keys()
 
 
+def test_what_the_makefile_names_is_there():
+    named = re.findall(r"(?:tests|mmmos)/[\w/.]+", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
 def test_constraints_are_sorted_and_in_lower_case(file):
     for section in re.split(r"\n\n(?:#.*\n)+", (ROOT / file).read_text(encoding="utf-8").strip())[1:]:

@@ -17,7 +17,7 @@ from mmmos.axes import LONG_NAMES
 from mmmos.challenge import read
 from mmmos.ensembles.training import work as heads
 from mmmos.errors import InputError, UsageError
-from mmmos.features.extraction import extract as extraction
+from mmmos.features.extraction import settle
 from mmmos.pipeline import answer, boards, shards
 from mmmos.submissions.write import write_submission
 
@@ -84,7 +84,7 @@ def work(monkeypatch):
         monkeypatch.setattr(module, name, counted)
 
     count(heads, "fit", "trained")
-    count(extraction, "encode_chunk", "encoded")
+    count(settle, "encode_chunk", "encoded")
     return counts
 
 

@@ -23,7 +23,11 @@ from mmmos import pipeline
             "There is no feature recipe or encoder 'melstat'. Did you mean 'melstats'?",
         ),
         ("features extract melstats dve.csv", 4, "dve.csv"),
-        ("features fetch wavlm-base-pluss", 2, "no encoder 'wavlm-base-pluss'. Did you mean 'wavlm-base-plus'?"),
+        (
+            "features fetch wavlm-base-pluss",
+            2,
+            "no feature recipe or encoder 'wavlm-base-pluss'. Did you mean 'wavlm-base-plus'?",
+        ),
         ("features extract wavlm-larg dev.csv", 2, "recipe or encoder 'wavlm-larg'. Did you mean 'wavlm-large'?"),
         ("features extract wavlm dev.csv --weights no/such/path", 2, "There are no weights at 'no/such/path'."),
         ("features extract wavlm dev.csv --precision fp16", 2, "fp16"),

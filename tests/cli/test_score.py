@@ -323,7 +323,7 @@ def test_rows_of_two_processes_are_those_of_one(score, audio, tmp_path, stdin):
 def test_an_end_of_the_command_ends_its_processes_and_keeps_the_rows(workspace, bundle, score, tmp_path):
     to, undisturbed = tmp_path / "scores.jsonl", tmp_path / "undisturbed.jsonl"
     files = sorted((workspace / "audio").iterdir())[:12]
-    inputs = (*files, "--segments", "0.5", "--hop", "0.05")
+    inputs = (*files, "--segments", "0.5", "--hop", "0.1")
     for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         line = (*inputs, "--bundle", bundle, "--to", to, "--jobs", "2", "--quiet")
         process, had = start(*line, stderr=subprocess.DEVNULL, start_new_session=True), lines_of(to)
@@ -369,7 +369,7 @@ def living(session):
         ("CLIPS --bundle BUNDLE --weights wavlm=x.pt", 2, "'wavlm'"),
         ("CLIPS --bundle BUNDLE --shard 3/2", 2, "A shard is i/N with i from 1 to N; got 3/2."),
         ("CLIPS --bundle BUNDLE --shard half", 2, "A shard is i/N, such as 1/8"),
-        ("CLIPS --bundle BUNDLE --backend dusk", 2, "Did you mean 'dask'?"),
+        ("CLIPS --bundle BUNDLE --backend dusk", 2, 'Did you mean "dask"?'),
         ("CLIPS --bundle BUNDLE --address tcp://host:8786", 2, "choose --backend dask or ray"),
         ("CLIPS --bundle BUNDLE --jobs -2", 2, "jobs must be 0"),
         ("CLIPS --bundle BUNDLE --device cdua", 2, "The device 'cdua' cannot be used"),

@@ -520,7 +520,9 @@ def test_a_part_of_a_model_and_a_model_without_an_audio_encoder_are_refused(copi
 
     folder = copied("hubert")
     (folder / "config.json").write_text(json.dumps({"model_type": "clap_audio_model"}))
-    with pytest.raises(SetupError, match=r"is of a part of a model \('clap_audio_model'\)"):
+    with pytest.raises(
+        SetupError, match=r"is of a part of a model \('clap_audio_model'\)|has no model 'clap_audio_model'"
+    ):
         open_config(folder)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     bert = transformers.BertModel(transformers.BertConfig(vocab_size=4, **sizes))

@@ -119,6 +119,7 @@ def test_of_two_maps_at_once_each_has_workers_and_arrays_of_its_own():
         assert sorted(parallel.map(np.sum, arrays, jobs=2)) == sorted(map(np.sum, arrays))
         found += outer
     assert sorted(found) == sorted(map(np.sum, arrays))
+    on_loky.close()
 
 
 def started_to_die():
