@@ -322,7 +322,7 @@ def test_rows_of_two_processes_are_those_of_one(score, audio, tmp_path, stdin):
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_end_of_the_command_ends_its_processes_and_keeps_the_rows(workspace, bundle, score, tmp_path):
     to, undisturbed = tmp_path / "scores.jsonl", tmp_path / "undisturbed.jsonl"
-    files = sorted((workspace / "audio").iterdir())[:12]
+    files = sorted((workspace / "audio").iterdir())[:32]
     inputs = (*files, "--segments", "0.5", "--hop", "0.1")
     for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         line = (*inputs, "--bundle", bundle, "--to", to, "--jobs", "2", "--quiet")

@@ -14,7 +14,7 @@ import pytest
 from mmmos import parallel
 from mmmos.axes import axis
 from mmmos.errors import SetupError, UnknownName, UsageError
-from mmmos.parallel import mapping, places, working_ahead
+from mmmos.parallel import mapping, on_loky, places, working_ahead
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2])
@@ -136,6 +136,8 @@ def workers():
 
 
 def test_a_map_that_is_closed_early_kills_its_processes():
+    # Idle workers of earlier calls would stay.
+    on_loky.close()
     with closing(parallel.map(time.sleep, [0.0, *[60.0] * 9], jobs=2)) as results:
         next(results)
         assert workers()

@@ -16,7 +16,7 @@ from mmmos.ensembles.bundle import read_bundle
 from mmmos.errors import StoreError, UsageError
 from mmmos.features import devices
 from mmmos.files import pretty_json
-from mmmos.parallel import Workers
+from mmmos.parallel import Workers, on_loky
 from mmmos.pipeline.bundles import export
 from mmmos.scoring import distributed, naming
 from mmmos.scoring.distributed import Block, Work
@@ -77,6 +77,7 @@ def test_a_cluster_gives_the_scores_of_one_process(work, clips, expected):
 
 def test_a_worker_that_is_killed_costs_no_clip(work, clips, expected, monkeypatch):
     monkeypatch.setattr(distributed, "BLOCK", 1)
+    on_loky.close()
     with closing(distributed.scores(clips * 2, work, TWO)) as scores:
         found = [next(scores)]
         os.kill(next(child.pid for child in active_children() if type(child).__name__ == "LokyProcess"), KILL)
@@ -87,6 +88,8 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def test_leaving_early_ends_the_processes(work, clips):
+    # Idle workers of earlier calls would stay.
+    on_loky.close()
     with closing(distributed.scores(clips, work, TWO)) as scores:
         next(scores)
     assert not [child for child in active_children() if type(child).__name__ == "LokyProcess"]
