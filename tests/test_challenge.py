@@ -50,6 +50,11 @@ def test_everything_that_is_named_is_read(read, corpus):
     assert len(inputs.ensembles.grid) == 1 and inputs.format.file == "answer.txt"
 
 
+def test_the_feature_recipe_may_be_an_encoder(read):
+    named = read('encoders = ["melstats"]', 'recipe = "wavlm-base-plus"')
+    assert [table.encoder for table in named.features.tables()] == ["wavlm-base-plus"]
+
+
 def test_the_scores_of_the_evaluation_set_are_not_read(read):
     clips = read().clips
     assert clips.loc[clips["set"] == "eval", ["PQ", "PC", "CE", "CU"]].isna().all(axis=None)
