@@ -21,7 +21,7 @@ from mmmos.cli.options import (
     Store,
     Strict,
 )
-from mmmos.cli.output import counted, printable, put_table, say, say_unusable
+from mmmos.cli.output import agreeing, counted, printable, put_table, say, say_unusable
 from mmmos.cli.workers import workers_of
 from mmmos.errors import UsageError
 from mmmos.parallel import shard_of
@@ -200,7 +200,7 @@ def _say_flagged(status: "pd.DataFrame", more: str) -> None:
     count = ((status["flags"] != "") & (status["status"] == "done")).sum()
     if count:
         listed = ", ".join(f"{row.clips} {row.flag}" for row in flag_counts(status).itertuples())
-        say(f"{counted(count, 'clip')} {'is' if count == 1 else 'are'} flagged: {listed}; {more}.")
+        say(f"{counted(count, 'clip')} {agreeing(count, 'are')} flagged: {listed}; {more}.")
 
 
 @app.command

@@ -87,7 +87,7 @@ def say_unusable(clips: "pd.DataFrame", limit: int = 10) -> int:
     from mmmos.audio import FAILED
 
     failed = clips["reason"].isin(FAILED)
-    _say_clips(clips[~failed], f"{'was' if (~failed).sum() == 1 else 'were'} rejected ({{counts}}):", limit)
+    _say_clips(clips[~failed], f"{agreeing((~failed).sum(), 'were')} rejected ({{counts}}):", limit)
     _say_clips(clips[failed], "failed ({counts}); the same command tries them again:", limit)
     return 3
 
@@ -95,6 +95,11 @@ def say_unusable(clips: "pd.DataFrame", limit: int = 10) -> int:
 def counted(count: int, noun: str) -> str:
     """A number of things: "1 clip", "1,024 clips"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def agreeing(count: int, plural: str) -> str:
+    """The form of "are" or "were" that goes with a number of things."""
+    return {"are": "is", "were": "was"}[plural] if count == 1 else plural
 
 
 def _say_clips(clips: "pd.DataFrame", what: str, limit: int) -> None:

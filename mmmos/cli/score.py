@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from mmmos.cli.inputs import paths_by_name, refuse_options
 from mmmos.cli.options import Address, Backend, Device, Input, Logs, Root, Shard, Strict, Weights
-from mmmos.cli.output import counted, say, say_unusable, shown_path
+from mmmos.cli.output import agreeing, counted, say, say_unusable, shown_path
 from mmmos.cli.workers import workers_of
 from mmmos.errors import UsageError
 from mmmos.parallel import shard_of
@@ -222,6 +222,6 @@ def _say_finished(finished: dict[str, Any], to: Path) -> int:
     reasons = finished["reasons"]
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     count = sum(reasons.values())
-    without = f"; {counted(count, 'clip')} {'was' if count == 1 else 'were'} rejected ({listed})" if reasons else ""
+    without = f"; {counted(count, 'clip')} {agreeing(count, 'were')} rejected ({listed})" if reasons else ""
     say(f"{shown_path(to)} is complete already: {counted(finished['rows'], 'row')}{without}.")
     return 3 if reasons else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mmmos.cli.hub import push_features
 from mmmos.cli.inputs import refuse_options
 from mmmos.cli.options import Input, Root, Store
-from mmmos.cli.output import put_table, say, say_unusable, shown_path
+from mmmos.cli.output import agreeing, counted, put_table, say, say_unusable, shown_path
 
 if TYPE_CHECKING:
     from mmmos.features.spec import FeatureRecipe
@@ -176,7 +176,8 @@ def import_features(source: str, /, *, store: Store = "features") -> int:
     from mmmos.features.sharing.imports import import_features as add
 
     done = add(source, store)
-    new = f"{done.shards} files, {done.size / 1e6:.1f} MB, are new" if done.shards else "nothing is new"
+    files = f"{counted(done.shards, 'file')}, {done.size / 1e6:.1f} MB, {agreeing(done.shards, 'are')}"
+    new = f"{files} new" if done.shards else "nothing is new"
     say(f"{done.clips} clips ({', '.join(done.sets)}) are in {shown_store(store)}; {new}.")
     return 0
 

@@ -298,7 +298,7 @@ def test_features_travel_from_one_store_to_another(command, clips, filled, tmp_p
     assert command(*line)[0] == 2
     theirs = tmp_path / "theirs"
     code, _, err = command("features", "import", tmp_path / "out", "--store", theirs)
-    assert code == 0 and "4 clips (melstats) are in " in err and "1 files, " in err
+    assert code == 0 and "4 clips (melstats) are in " in err and "1 file, " in err and "is new" in err
     assert "nothing is new" in command("features", "import", tmp_path / "out", "--store", theirs)[2]
     for path in tmp_path.glob("*.wav"):
         path.unlink()
