@@ -16,8 +16,9 @@ from mmmos.axes import AXES
 from mmmos.ensembles.model import Array, Loaded, Model, Predicted
 from mmmos.errors import SetupError
 from mmmos.features.encoders import encoder, find_device
-from mmmos.features.encoders.audiobox import AUDIOBOX_AESTHETICS, WINDOW, Audiobox
+from mmmos.features.encoders.audiobox import WINDOW, Audiobox
 from mmmos.features.encoders.base import exact
+from mmmos.features.encoders.catalogue import AUDIOBOX_AESTHETICS
 from mmmos.features.spec import FeatureSpec
 from mmmos.features.table import Features
 from mmmos.files import key_of

@@ -33,6 +33,7 @@ GROUPS = [
             "run nowhere.toml",
             "features extract melstat dev.csv",
             "features extract melstats dve.csv",
+            "features list",
             "features show",
             "features show melstats dev.csv",
             "features show --manifest dev.csv",

@@ -10,15 +10,8 @@ import torch
 
 from mmmos.errors import MmmosError, SetupError, UsageError
 from mmmos.features.encoders import base
-from mmmos.features.encoders.beats import (
-    BEATS,
-    BEATS_ITER3_PLUS,
-    BEATS_ITER3_PLUS_FT,
-    Network,
-    load,
-    open_checkpoint,
-    read_settings,
-)
+from mmmos.features.encoders.beats import Network, load, open_checkpoint, read_settings
+from mmmos.features.encoders.catalogue import BEATS, BEATS_ITER3_PLUS, BEATS_ITER3_PLUS_FT
 
 TINY = Path(__file__).parents[1] / "data" / "beats_tiny"
 FILE = TINY / "BEATs_tiny.pt"

@@ -1,13 +1,15 @@
 """Encoders by name: every card is complete, every mistake is a sentence."""
 
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 import torch
 
-from mmmos.errors import UnknownName, UsageError
-from mmmos.features.encoders import Encoder, cards, encoder, find_device
+from mmmos.errors import SetupError, UnknownName, UsageError
+from mmmos.features.encoders import Encoder, EncoderCard, card, cards, encoder, find_device, load
 from mmmos.features.encoders.base import exact
 
 
@@ -17,6 +19,20 @@ def test_every_card_says_what_a_user_must_know():
         assert bool(card.revision) == (card.weights[:8] not in ("", "https://")), card.name
         assert card.weights or not card.sha256
         assert len(card.revision) in (0, 40) and len(card.sha256) in (0, 64)
+
+
+def test_every_card_knows_the_code_of_its_network():
+    networks = {name: import_module(f"mmmos.features.encoders.{name}") for name in ("audiobox", "beats", "muq", "wavlm")}
+    for each in cards():
+        assert list(signature(each.loader()).parameters)[:4] == ["card", "weights", "revision", "device"]
+        assert each.rate == getattr(networks.get(each.family), "RATE", each.rate), each.name
+    assert card("muq").minimum == networks["muq"].FFT // 2 + 1
+
+
+def test_code_that_is_not_there_is_named():
+    mine = EncoderCard("mine", "mine", "mmmos.nowhere:load", "MIT", 8000)
+    with pytest.raises(SetupError, match=r"code of the encoder 'mine' .* 'mmmos\.nowhere:load'.* mend load in its card"):
+        load(mine)
 
 
 def test_the_embedded_encoder_needs_nothing():

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mmmos.errors import SetupError
-from mmmos.features.encoders import Encoder
-from mmmos.features.encoders import m2d as module
-from mmmos.features.encoders.m2d import M2D, M2D_25HZ, M2D_AS_FT_32K, M2D_CLAP_AS_FT, VisionTransformer, load
+from mmmos.features.encoders import Encoder, cards
+from mmmos.features.encoders.catalogue import M2D, M2D_25HZ, M2D_AS_FT_32K, M2D_CLAP_AS_FT
+from mmmos.features.encoders.m2d import VisionTransformer, load
 from mmmos.features.encoders.m2d_layouts import PUBLISHED, Layout, read_layout
 
 NAME = "m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly"
@@ -276,9 +276,9 @@ def test_weights_that_no_hub_holds_are_said_where_to_fetch(tmp_path, monkeypatch
 
 
 def test_cards_are_of_the_published_checkpoints():
-    cards = [card for card in vars(module).values() if isinstance(card, type(M2D)) and card is not M2D]
-    assert {card.name for card in cards} == set(PUBLISHED)
-    assert not any(card.commercial for card in [M2D, *cards])
+    family = [card for card in cards() if card.family == "m2d"]
+    assert {card.name for card in family} == {"m2d", *PUBLISHED}
+    assert not any(card.commercial for card in family)
     assert (M2D_CLAP_AS_FT.rate, M2D_CLAP_AS_FT.layers, M2D_CLAP_AS_FT.dim, M2D_CLAP_AS_FT.hop) == (
         16_000,
         1,

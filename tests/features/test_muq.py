@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.errors import SetupError
 from mmmos.features.encoders import Encoder
-from mmmos.features.encoders.muq import MUQ, MUQ_LARGE_MSD_ITER, load
+from mmmos.features.encoders.catalogue import MUQ, MUQ_LARGE_MSD_ITER
+from mmmos.features.encoders.muq import load
 
 TINY = Path(__file__).parents[1] / "data" / "muq_tiny"
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "encoders"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.axes import AXES
 from mmmos.errors import SetupError, UsageError
-from mmmos.features.encoders.audiobox import AUDIOBOX_AESTHETICS
+from mmmos.features.encoders.catalogue import AUDIOBOX_AESTHETICS
 from mmmos.resampling import resample
 from mmmos.scoring.audiobox import audiobox_model
 from mmmos.scoring.inputs import Clip

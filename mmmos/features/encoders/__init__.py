@@ -65,12 +65,12 @@ def load(
     for option in options:
         if option not in (known := _options(card)):
             raise UnknownName(f"option of the encoder {card.name!r} called", option, known)
-    return card.load(card, source, revision or "", find_device(device), **options)
+    return card.loader()(card, source, revision or "", find_device(device), **options)
 
 
 def _options(card: EncoderCard) -> list[str]:
     """Names of the keyword-only parameters of a card's ``load``."""
-    parameters = inspect.signature(card.load).parameters.values()
+    parameters = inspect.signature(card.loader()).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 

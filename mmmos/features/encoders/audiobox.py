@@ -193,17 +193,3 @@ def _head_settings(config: Mapping[str, Any], states: int, file: Path) -> HeadSe
             for part in [entry(transform, axis, file, dict)]
         ),
     )
-
-
-AUDIOBOX = EncoderCard("audiobox", "audiobox", load, "see the weights", rate=RATE, hop=0.02, minimum=1)
-
-AUDIOBOX_AESTHETICS = replace(
-    AUDIOBOX,
-    name="audiobox-aesthetics",
-    licence="CC-BY-4.0",
-    layers=13,
-    dim=768,
-    weights="facebook/audiobox-aesthetics",
-    revision="9b1dd8e5df9af7216e836a98974fe3b82c56ded6",
-    sha256="a5a3c2412649cc2384ec525ffd5180ce6c4778f43bed6108e0a1303de04d014e",
-)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -38,14 +39,15 @@ class EncoderCard:
     """What is known of an encoder before it is loaded, and how to load it.
 
     ``load(card, weights, revision, device, **options)`` gives an ``Encoder``; ``weights`` is a hub id, a file or a
-    folder; options are keyword-only parameters of ``load``, such as ``precision``.
+    folder; options are keyword-only parameters of ``load``, such as ``precision``. ``load`` may be text, the place of
+    that function (``"package.module:function"``), so that a list of cards imports no network.
     ``layers``, ``dim``, ``hop`` (s) and ``minimum`` (samples) are of the published checkpoint, 0 where the checkpoint
     decides.
     """
 
     name: str
     family: str
-    load: "Callable[..., Encoder]"
+    load: "Callable[..., Encoder] | str"
     licence: str
     rate: int
     layers: int = 0
@@ -56,6 +58,19 @@ class EncoderCard:
     revision: str = ""
     sha256: str = ""
     commercial: bool = True
+
+    def loader(self) -> "Callable[..., Encoder]":
+        """The function ``load``. Raises ``SetupError`` when it cannot be imported."""
+        if not isinstance(self.load, str):
+            return self.load
+        try:
+            found: Callable[..., Encoder] = resolve_name(self.load)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SetupError(
+                f"The code of the encoder {self.name!r} cannot be imported from {self.load!r}: {error}. Install what it"
+                " needs, or mend load in its card."
+            ) from error
+        return found
 
     def spec(self, **facts: Any) -> EncoderSpec:
         """The spec that the card tells, with other facts in place of its own."""

@@ -196,32 +196,3 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
     path, spec = located(card, weights, revision, precision)
     network, settings = open_checkpoint(weights_file(path))
     return BEATs(network, settings, spec, device)
-
-
-BEATS = EncoderCard("beats", "beats", load, "MIT (weights unverified)", rate=RATE, hop=0.02, minimum=2800)
-
-# Microsoft publishes links that are often dead; these are mirrors of the same bytes, by SHA-256.
-BEATS_ITER3 = replace(
-    BEATS,
-    name="beats-iter3",
-    layers=13,
-    dim=768,
-    weights="hf://lpepino/beats_ckpts/BEATs_iter3.pt",
-    revision="5b53b0404df452a3a607d7e67687227730e5bad1",
-    sha256="8d1b234032a9ccff353612dc6c20982346dc2968b205b79d97303eb5e77bfb34",
-)
-
-BEATS_ITER3_PLUS = replace(
-    BEATS_ITER3,
-    name="beats-iter3-plus",
-    weights="hf://lpepino/beats_ckpts/BEATs_iter3_plus_AS2M.pt",
-    sha256="d43cbfad4d7b56381c061d7a24774f908d4d94c72961f6eb1d9090ff18cd8d34",
-)
-
-BEATS_ITER3_PLUS_FT = replace(
-    BEATS_ITER3,
-    name="beats-iter3-plus-ft",
-    weights="hf://WeiChihChen/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2/BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt",
-    revision="172e4071a2912392d9151c70750b9a12f55fc54e",
-    sha256="e5815275a04b6885e7b8af63d120b29bffae2cd2225cf4915e1ec6d819d3022c",
-)

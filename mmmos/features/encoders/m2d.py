@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from mmmos.features import checkpoint
 from mmmos.features.encoders import m2d_layouts as layouts
 from mmmos.features.encoders.base import EncoderCard, dtype_of, exact, located
-from mmmos.features.encoders.m2d_layouts import HEAD, MELS, PUBLISHED, RELEASES, Layout
+from mmmos.features.encoders.m2d_layouts import HEAD, LICENCE, MELS, Layout
 from mmmos.features.spec import EncoderSpec
 from mmmos.features.weights import weights_file
 from mmmos.files import key_of
 
 LOWEST, EPS = 50.0, 1e-6
-LICENCE = "NTT evaluation licence, non-commercial"
 
 
 class MaskedModelingDuo:
@@ -170,24 +169,3 @@ def load(
     path, spec = located(card, weights, revision, precision)
     model, norm = read_model(path, layouts.find_layout(path, layout, card.name))
     return MaskedModelingDuo(model, norm, spec, device)
-
-
-M2D = EncoderCard("m2d", "m2d", load, LICENCE, rate=16_000, layers=1, minimum=201, commercial=False)
-
-
-def _card(name: str) -> EncoderCard:
-    """Card of a published checkpoint, a ViT-Base."""
-    layout = layouts.read_layout(layouts.in_name(PUBLISHED[name]))
-    hop = layout.patch_frames * layout.hop / layout.rate
-    dim, minimum = 768 * layout.grid[0], layout.fft // 2 + 1
-    weights = f"{RELEASES}/download/{PUBLISHED[name]}.zip"
-    return replace(M2D, name=name, rate=layout.rate, dim=dim, hop=hop, minimum=minimum, weights=weights)
-
-
-M2D_CLAP_AS_FT = _card("m2d-clap-as-ft")
-M2D_AS_FT = _card("m2d-as-ft")
-M2D_AS_FT_32K = _card("m2d-as-ft-32k")
-M2D_FT = _card("m2d-ft")
-M2D_CLAP = _card("m2d-clap")
-M2D_25HZ = _card("m2d-25hz")
-M2D_SPEECH = _card("m2d-speech")

@@ -10,13 +10,16 @@ import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mmmos.errors import SetupError
 from mmmos.features import checkpoint
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MELS, HEAD = 80, 64
+LICENCE = "NTT evaluation licence, non-commercial"
 RELEASES = "https://github.com/nttcslab/m2d/releases"
 
 # Release and folder of published checkpoints, by the names of their cards.
@@ -103,7 +106,7 @@ def _how() -> str:
     )
 
 
-def read_encoder(file: Path) -> tuple[dict[str, Tensor], str]:
+def read_encoder(file: Path) -> tuple[dict[str, "Tensor"], str]:
     """The encoder's tensors by the names of timm's vision transformer, and what stands before those in the file."""
     found = checkpoint.read(file, allow=[Namespace])
     if "model" in found:
@@ -118,7 +121,7 @@ def read_encoder(file: Path) -> tuple[dict[str, Tensor], str]:
     return checkpoint.tensors(inside, file), prefix
 
 
-def pop_norm_stats(state: dict[str, Tensor], source: Path) -> tuple[float, float]:
+def pop_norm_stats(state: dict[str, "Tensor"], source: Path) -> tuple[float, float]:
     """Mean and standard deviation of the log-mel values, taken out of a state dict. Raises ``SetupError``."""
     values = state.pop("norm_stats").flatten().tolist() if "norm_stats" in state else _NORM_STATS
     if len(values) != 2 or not all(map(math.isfinite, values)) or values[1] <= 0:
@@ -126,7 +129,7 @@ def pop_norm_stats(state: dict[str, Tensor], source: Path) -> tuple[float, float
     return values[0], values[1]
 
 
-def check(state: dict[str, Tensor], layout: Layout, source: Path) -> None:
+def check(state: dict[str, "Tensor"], layout: Layout, source: Path) -> None:
     """Raise ``SetupError`` when a state dict is of another layout, or of no vision transformer."""
     ranks = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.mlp.fc1.weight": 2}
     missing = [key for key, rank in ranks.items() if key not in state or state[key].ndim != rank]

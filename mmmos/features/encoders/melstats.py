@@ -62,8 +62,3 @@ class MelStats:
 def load(card: EncoderCard, weights: str, revision: str, device: str) -> MelStats:
     """The encoder; it has no weights to load."""
     return MelStats(card.spec(layer_names=LAYERS))
-
-
-MELSTATS = EncoderCard(
-    "melstats", "melstats", load, "MIT", rate=RATE, layers=len(LAYERS), dim=BANDS, hop=HOP / RATE, minimum=FFT
-)

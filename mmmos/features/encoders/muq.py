@@ -193,16 +193,3 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
     path, spec = located(card, weights, revision, precision)
     model, settings = read_model(path)
     return MuQ(model, settings, spec, device)
-
-
-MUQ = EncoderCard("muq", "muq", load, "CC-BY-NC-4.0", rate=RATE, hop=0.04, minimum=FFT // 2 + 1, commercial=False)
-
-MUQ_LARGE_MSD_ITER = replace(
-    MUQ,
-    name="muq-large-msd-iter",
-    layers=14,
-    dim=1024,
-    weights="OpenMuQ/MuQ-large-msd-iter",
-    revision="0562a57814f6f8bbd9fdea0a25921a2fce1a841a",
-    sha256="273febab2be02872c37d2c37e48a9d6c52c1c9392f3eeeabd498efa281ccb7a6",
-)

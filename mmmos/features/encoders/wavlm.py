@@ -62,34 +62,3 @@ def load(card: EncoderCard, weights: str, revision: str, device: str, *, precisi
     path, spec = located(card, weights, revision, precision)
     network, settings = open_checkpoint(path)
     return WavLM(network, settings, spec, device)
-
-
-WAVLM = EncoderCard("wavlm", "wavlm", load, "see the weights", rate=RATE, hop=0.02, minimum=400)
-
-WAVLM_BASE = replace(
-    WAVLM,
-    name="wavlm-base",
-    licence="CC-BY-SA-3.0 (unverified)",
-    layers=13,
-    dim=768,
-    weights="microsoft/wavlm-base",
-    revision="efa81aae7ff777e464159e0f877d54eac5b84f81",
-)
-
-WAVLM_BASE_PLUS = replace(
-    WAVLM_BASE,
-    name="wavlm-base-plus",
-    weights="microsoft/wavlm-base-plus",
-    revision="4c66d4806a428f2e922ccfa1a962776e232d487b",
-    sha256="3bb273a6ace99408b50cfc81afdbb7ef2de02da2eab0234e18db608ce692fe51",
-)
-
-WAVLM_LARGE = replace(
-    WAVLM_BASE,
-    name="wavlm-large",
-    layers=26,
-    dim=1024,
-    weights="microsoft/wavlm-large",
-    revision="c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
-    sha256="fdee460e529396ddb2f8c8e8ce0ad74cfb747b726bc6f612e666c7c1e1963c9d",
-)
