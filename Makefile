@@ -29,6 +29,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRA
 DECLARED := setup.cfg pyproject.toml $(CONSTRAINTS)
 SHELVES := features ensembles submissions
 
+# Else each of the hundreds of processes that the tests start compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check soak oldest coverage docs reference notebook dist installed bench fix shelves clean
 

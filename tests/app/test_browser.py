@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,6 @@ import soundfile
 from mmmos import scoring
 from mmmos.app import demo
 
-pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
 
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -29,6 +29,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
+    pytest.mark.skipif(find_spec("gradio") is None, reason="the extra 'app' is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
     pytest.mark.skipif(DRIVER is None, reason="there is no chromedriver"),
 ]

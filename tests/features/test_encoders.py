@@ -14,15 +14,16 @@ from mmmos.features.encoders.base import exact
 
 
 def test_every_card_says_what_a_user_must_know():
-    for card in cards():
-        assert card.licence and card.rate > 0 and card.minimum > 0
-        assert bool(card.revision) == (card.weights[:8] not in ("", "https://")), card.name
-        assert card.weights or not card.sha256
-        assert len(card.revision) in (0, 40) and len(card.sha256) in (0, 64)
+    for each in cards():
+        assert each.licence and each.rate > 0 and each.minimum > 0
+        assert bool(each.revision) == (each.weights[:8] not in ("", "https://")), each.name
+        assert each.weights or not each.sha256
+        assert len(each.revision) in (0, 40) and len(each.sha256) in (0, 64)
 
 
 def test_every_card_knows_the_code_of_its_network():
-    networks = {name: import_module(f"mmmos.features.encoders.{name}") for name in ("audiobox", "beats", "muq", "wavlm")}
+    families = ("audiobox", "beats", "muq", "wavlm")
+    networks = {family: import_module(f"mmmos.features.encoders.{family}") for family in families}
     for each in cards():
         assert list(signature(each.loader()).parameters)[:4] == ["card", "weights", "revision", "device"]
         assert each.rate == getattr(networks.get(each.family), "RATE", each.rate), each.name
@@ -31,7 +32,7 @@ def test_every_card_knows_the_code_of_its_network():
 
 def test_code_that_is_not_there_is_named():
     mine = EncoderCard("mine", "mine", "mmmos.nowhere:load", "MIT", 8000)
-    with pytest.raises(SetupError, match=r"code of the encoder 'mine' .* 'mmmos\.nowhere:load'.* mend load in its card"):
+    with pytest.raises(SetupError, match=r"of the encoder 'mine' .* 'mmmos\.nowhere:load'.* mend load in its card"):
         load(mine)
 
 

@@ -15,10 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmmos.errors import SetupError, UsageError
-from mmmos.features.encoders import cards
+from mmmos.features.encoders import cards, transformers_model
 from mmmos.features.encoders import transformers as transformers_encoder
-from mmmos.features.encoders import transformers_model
-from mmmos.features.encoders.catalogue import TRANSFORMERS
+from mmmos.features.encoders.catalogue import AST_AUDIOSET, CLAP_HTSAT_UNFUSED, HUBERT_BASE, TRANSFORMERS
 from mmmos.features.encoders.transformers import load
 from mmmos.features.encoders.transformers_model import open_config
 from mmmos.testing import check_encoder
@@ -618,13 +617,11 @@ def test_what_the_cards_say_is_what_their_models_are():
     """Layers and width of published models, by the configurations that the library has for them."""
     import transformers
 
-    from mmmos.features.encoders import catalogue
-
     family = [card for card in cards() if card.family == "transformers"]
     assert len(family) == 7
     assert all(not card.weights or len(card.revision) == 40 for card in family)
     hubert, ast, clap = transformers.HubertConfig(), transformers.ASTConfig(), transformers.ClapAudioConfig()
-    assert (catalogue.HUBERT_BASE.layers, catalogue.HUBERT_BASE.dim) == (hubert.num_hidden_layers + 1, hubert.hidden_size)
-    assert np.prod(hubert.conv_stride) / 16_000 == catalogue.HUBERT_BASE.hop
-    assert (catalogue.AST_AUDIOSET.layers, catalogue.AST_AUDIOSET.dim) == (ast.num_hidden_layers + 2, ast.hidden_size)
-    assert catalogue.CLAP_HTSAT_UNFUSED.dim == clap.patch_embeds_hidden_size * 2 ** (len(clap.depths) - 1)
+    assert (HUBERT_BASE.layers, HUBERT_BASE.dim) == (hubert.num_hidden_layers + 1, hubert.hidden_size)
+    assert np.prod(hubert.conv_stride) / 16_000 == HUBERT_BASE.hop
+    assert (AST_AUDIOSET.layers, AST_AUDIOSET.dim) == (ast.num_hidden_layers + 2, ast.hidden_size)
+    assert CLAP_HTSAT_UNFUSED.dim == clap.patch_embeds_hidden_size * 2 ** (len(clap.depths) - 1)

@@ -67,8 +67,8 @@ def test_a_task_that_ends_every_worker_is_named_and_the_others_are_done(two, tmp
     assert sorted(found) == [-8, -7, *(n for n in range(20) if n not in (7, 8))]
     again = {number: times for number, times in Counter(cluster_tasks.executed(tmp_path)).items() if times != 1}
     assert again.pop("7") == again.pop("8") == LIMIT
-    # On Dask a result may die with its worker before it is fetched.
-    assert not again if two.backend == "ray" else set(again.values()) <= {2}
+    # On Dask a result may die with its worker before it is fetched, once for each of the deaths.
+    assert not again if two.backend == "ray" else max(again.values(), default=0) <= 1 + 2 * LIMIT
 
 
 def test_a_model_and_bound_arguments_come_to_a_worker_once(two, tmp_path):

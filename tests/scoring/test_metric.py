@@ -1,6 +1,7 @@
 """The torchmetrics class: means over batches, resets, bad waves counted."""
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from mmmos.errors import SetupError, UsageError
 
-pytest.importorskip("torchmetrics")
+pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="torchmetrics is not installed")
 
 
 @pytest.fixture
