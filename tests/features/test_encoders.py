@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmmos.errors import SetupError, UnknownName, UsageError
-from mmmos.features.encoders import Encoder, EncoderCard, card, cards, encoder, find_device, load
+from mmmos.features.encoders import Deferred, Encoder, EncoderCard, card, cards, encoder, find_device, load
 from mmmos.features.encoders.base import exact
 
 
@@ -25,14 +25,14 @@ def test_every_card_knows_the_code_of_its_network():
     families = ("audiobox", "beats", "muq", "wavlm")
     networks = {family: import_module(f"mmmos.features.encoders.{family}") for family in families}
     for each in cards():
-        assert list(signature(each.loader()).parameters)[:4] == ["card", "weights", "revision", "device"]
+        assert list(signature(each.load).parameters)[:4] == ["card", "weights", "revision", "device"]
         assert each.rate == getattr(networks.get(each.family), "RATE", each.rate), each.name
     assert card("muq").minimum == networks["muq"].FFT // 2 + 1
 
 
 def test_code_that_is_not_there_is_named():
-    mine = EncoderCard("mine", "mine", "mmmos.nowhere:load", "MIT", 8000)
-    with pytest.raises(SetupError, match=r"of the encoder 'mine' .* 'mmmos\.nowhere:load'.* mend load in its card"):
+    mine = EncoderCard("mine", "mine", Deferred("mmmos.nowhere:load"), "MIT", 8000)
+    with pytest.raises(SetupError, match=r"code of an encoder .* 'mmmos\.nowhere:load'.* mend load in its card"):
         load(mine)
 
 

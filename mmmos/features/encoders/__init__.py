@@ -10,10 +10,10 @@ from multiprocessing import parent_process
 from mmmos import registry
 from mmmos.errors import UnknownName, UsageError
 from mmmos.features.devices import find_device
-from mmmos.features.encoders.base import Encoder, EncoderCard, Respecified, card_of
+from mmmos.features.encoders.base import Deferred, Encoder, EncoderCard, Respecified, card_of
 from mmmos.features.spec import EncoderSpec
 
-__all__ = ["Encoder", "EncoderCard", "card", "cards", "encoder", "find_device"]
+__all__ = ["Deferred", "Encoder", "EncoderCard", "card", "cards", "encoder", "find_device"]
 
 log = logging.getLogger("mmmos")
 _told: set[str] = set()
@@ -65,12 +65,12 @@ def load(
     for option in options:
         if option not in (known := _options(card)):
             raise UnknownName(f"option of the encoder {card.name!r} called", option, known)
-    return card.loader()(card, source, revision or "", find_device(device), **options)
+    return card.load(card, source, revision or "", find_device(device), **options)
 
 
 def _options(card: EncoderCard) -> list[str]:
     """Names of the keyword-only parameters of a card's ``load``."""
-    parameters = inspect.signature(card.loader()).parameters.values()
+    parameters = inspect.signature(card.load).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 

@@ -39,15 +39,14 @@ class EncoderCard:
     """What is known of an encoder before it is loaded, and how to load it.
 
     ``load(card, weights, revision, device, **options)`` gives an ``Encoder``; ``weights`` is a hub id, a file or a
-    folder; options are keyword-only parameters of ``load``, such as ``precision``. ``load`` may be text, the place of
-    that function (``"package.module:function"``), so that a list of cards imports no network.
+    folder; options are keyword-only parameters of ``load``, such as ``precision``.
     ``layers``, ``dim``, ``hop`` (s) and ``minimum`` (samples) are of the published checkpoint, 0 where the checkpoint
     decides.
     """
 
     name: str
     family: str
-    load: "Callable[..., Encoder] | str"
+    load: "Callable[..., Encoder]"
     licence: str
     rate: int
     layers: int = 0
@@ -59,23 +58,39 @@ class EncoderCard:
     sha256: str = ""
     commercial: bool = True
 
-    def loader(self) -> "Callable[..., Encoder]":
-        """The function ``load``. Raises ``SetupError`` when it cannot be imported."""
-        if not isinstance(self.load, str):
-            return self.load
-        try:
-            found: Callable[..., Encoder] = resolve_name(self.load)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise SetupError(
-                f"The code of the encoder {self.name!r} cannot be imported from {self.load!r}: {error}. Install what it"
-                " needs, or mend load in its card."
-            ) from error
-        return found
-
     def spec(self, **facts: Any) -> EncoderSpec:
         """The spec that the card tells, with other facts in place of its own."""
         names = ("name", "family", "rate", "layers", "dim", "hop", "minimum", "licence")
         return EncoderSpec(**{name: getattr(self, name) for name in names} | facts)
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A card's ``load`` by its place, "package.module:function", imported when it is called: a list of cards needs none.
+
+    Raises ``SetupError`` when there is no such function, or what it needs is absent.
+    """
+
+    place: str
+
+    def __call__(self, *arguments: Any, **options: Any) -> Encoder:
+        """What the function gives."""
+        loaded: Encoder = self._function()(*arguments, **options)
+        return loaded
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function())
+
+    def _function(self) -> Callable[..., Any]:
+        try:
+            found: Callable[..., Any] = resolve_name(self.place)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SetupError(
+                f"The code of an encoder cannot be imported from {self.place!r}: {error}."
+                " Install what it needs, or mend load in its card."
+            ) from error
+        return found
 
 
 @dataclass

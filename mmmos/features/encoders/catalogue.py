@@ -7,11 +7,14 @@ from dataclasses import replace
 
 from mmmos.features.encoders import m2d_layouts as m2d
 from mmmos.features.encoders import melstats
-from mmmos.features.encoders.base import EncoderCard
+from mmmos.features.encoders.base import Deferred, EncoderCard
 
-_CODE = "mmmos.features.encoders"
 
-AUDIOBOX = EncoderCard("audiobox", "audiobox", f"{_CODE}.audiobox:load", "see the weights", 16_000, hop=0.02)
+def _network(module: str) -> Deferred:
+    return Deferred(f"mmmos.features.encoders.{module}:load")
+
+
+AUDIOBOX = EncoderCard("audiobox", "audiobox", _network("audiobox"), "see the weights", 16_000, hop=0.02)
 
 AUDIOBOX_AESTHETICS = replace(
     AUDIOBOX,
@@ -24,7 +27,7 @@ AUDIOBOX_AESTHETICS = replace(
     sha256="a5a3c2412649cc2384ec525ffd5180ce6c4778f43bed6108e0a1303de04d014e",
 )
 
-BEATS = EncoderCard("beats", "beats", f"{_CODE}.beats:load", "MIT (weights unverified)", 16_000, hop=0.02, minimum=2800)
+BEATS = EncoderCard("beats", "beats", _network("beats"), "MIT (weights unverified)", 16_000, hop=0.02, minimum=2800)
 
 # Microsoft publishes links that are often dead; these are mirrors of the same bytes, by SHA-256.
 BEATS_ITER3 = replace(
@@ -52,7 +55,7 @@ BEATS_ITER3_PLUS_FT = replace(
     sha256="e5815275a04b6885e7b8af63d120b29bffae2cd2225cf4915e1ec6d819d3022c",
 )
 
-M2D = EncoderCard("m2d", "m2d", f"{_CODE}.m2d:load", m2d.LICENCE, 16_000, layers=1, minimum=201, commercial=False)
+M2D = EncoderCard("m2d", "m2d", _network("m2d"), m2d.LICENCE, 16_000, layers=1, minimum=201, commercial=False)
 
 
 def _m2d(name: str) -> EncoderCard:
@@ -76,7 +79,7 @@ M2D_SPEECH = _m2d("m2d-speech")
 MELSTATS = EncoderCard(
     "melstats",
     "melstats",
-    f"{_CODE}.melstats:load",
+    _network("melstats"),
     "MIT",
     melstats.RATE,
     layers=len(melstats.LAYERS),
@@ -85,7 +88,7 @@ MELSTATS = EncoderCard(
     minimum=melstats.FFT,
 )
 
-MUQ = EncoderCard("muq", "muq", f"{_CODE}.muq:load", "CC-BY-NC-4.0", 24_000, hop=0.04, minimum=1025, commercial=False)
+MUQ = EncoderCard("muq", "muq", _network("muq"), "CC-BY-NC-4.0", 24_000, hop=0.04, minimum=1025, commercial=False)
 
 MUQ_LARGE_MSD_ITER = replace(
     MUQ,
@@ -97,7 +100,7 @@ MUQ_LARGE_MSD_ITER = replace(
     sha256="273febab2be02872c37d2c37e48a9d6c52c1c9392f3eeeabd498efa281ccb7a6",
 )
 
-TRANSFORMERS = EncoderCard("transformers", "transformers", f"{_CODE}.transformers:load", "see the weights", 16_000)
+TRANSFORMERS = EncoderCard("transformers", "transformers", _network("transformers"), "see the weights", 16_000)
 
 HUBERT_BASE = replace(
     TRANSFORMERS,
@@ -167,7 +170,7 @@ CLAP_HTSAT_UNFUSED = replace(
     revision="8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
 )
 
-WAVLM = EncoderCard("wavlm", "wavlm", f"{_CODE}.wavlm:load", "see the weights", 16_000, hop=0.02, minimum=400)
+WAVLM = EncoderCard("wavlm", "wavlm", _network("wavlm"), "see the weights", 16_000, hop=0.02, minimum=400)
 
 WAVLM_BASE = replace(
     WAVLM,
