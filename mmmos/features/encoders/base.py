@@ -66,7 +66,7 @@ class EncoderCard:
 
 @dataclass(frozen=True)
 class Deferred:
-    """A card's ``load`` by its place, "package.module:function", imported when it is called: a list of cards needs none.
+    """A card's ``load`` by its place, "package.module:function", imported when it is called and no sooner.
 
     Raises ``SetupError`` when there is no such function, or what it needs is absent.
     """
