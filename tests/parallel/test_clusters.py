@@ -87,6 +87,13 @@ def test_each_worker_writes_a_log(two, tmp_path):
     assert {path.stem.rsplit("-", 1)[1] for path in (tmp_path / "logs").iterdir()} == {str(pid) for pid in pids}
 
 
+def test_what_a_task_raises_arrives_as_it_was(two, capfd):
+    with pytest.raises(UnknownName, match="Did you mean 'PQ'") as caught:
+        list(parallel.map(cluster_tasks.refuse, range(4), jobs=two))
+    assert caught.value.options == ["PQ", "PC"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_workers_stay_for_the_next_call_and_end_with_one_that_is_left(two):
     first = set(parallel.map(cluster_tasks.process, [0.1] * 6, jobs=two))
     with closing(parallel.map(cluster_tasks.process, [0.0, *[60.0] * 9], jobs=two)) as results:
@@ -95,13 +102,6 @@ def test_the_workers_stay_for_the_next_call_and_end_with_one_that_is_left(two):
     while any(map(is_alive, first)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(is_alive, first))
-
-
-def test_what_a_task_raises_arrives_as_it_was(two, capfd):
-    with pytest.raises(UnknownName, match="Did you mean 'PQ'") as caught:
-        list(parallel.map(cluster_tasks.refuse, range(4), jobs=two))
-    assert caught.value.options == ["PQ", "PC"]
-    assert capfd.readouterr() == ("", "")
 
 
 def test_another_version_is_refused():
