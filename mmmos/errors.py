@@ -116,3 +116,9 @@ def did_you_mean(name: str, options: Iterable[str]) -> str | None:
 def first_line(error: BaseException) -> str:
     """What another library's error says, in one line without its last stop; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
+def shorten(value: object) -> str:
+    """``repr`` of a value, of at most about 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmmos.axes import AXES, find_axis
-from mmmos.errors import InputError, Problem
+from mmmos.errors import InputError, Problem, shorten
 
 # Lines that cannot be read of which each is named.
 NAMED = 20
@@ -44,7 +44,7 @@ def read_predictions(
             ids.append(row[0])
         except ValueError:
             expected = f"expected an id and {len(columns)} columns with {', '.join(names)}"
-            problems.append(Problem(file, f"{expected}; got {','.join(row)!r}.", line))
+            problems.append(Problem(file, f"{expected}; got {shorten(','.join(row))}.", line))
     if problems or not ids:
         found = problems[:NAMED] or [Problem(file, "holds no scores.")]
         raise InputError(found, max(0, len(problems) - NAMED))

@@ -33,6 +33,7 @@ GIVEN = (
 CONTRACTS = (
     "mmmos.features.encoders.Encoder",
     "mmmos.features.encoders.EncoderCard",
+    "mmmos.features.encoders.Deferred",
     "mmmos.features.spec.EncoderSpec",
     "mmmos.ensembles.losses.Loss",
     "mmmos.ensembles.heads.Head",

@@ -21,7 +21,7 @@ from mmmos.cli.options import (
     Shard,
     TrainingDevice,
 )
-from mmmos.cli.output import put_table, say, shown_path, with_intervals
+from mmmos.cli.output import counted, put_table, say, shown_path, with_intervals
 from mmmos.cli.selection import check_resamples, select
 from mmmos.cli.shift import shift
 from mmmos.cli.workers import workers_of
@@ -61,7 +61,7 @@ def train(
         say(str(part))
         return 0
     pool = pipeline.train_pool(challenge, recipe=recipe, jobs=workers, device=device, exact=exact)
-    say(f"{len(pool)} heads in {shown_path(pool.folder)}/")
+    say(f"{counted(len(pool), 'head')} in {shown_path(pool.folder)}/")
     return 0
 
 
@@ -112,7 +112,7 @@ def tune(
         seed=seed,
     )
     put_table(found.table(), as_json=json)
-    say(f"The {found.kept} best of {len(found.trials)} heads: {shown_path(found.recipe)}")
+    say(f"The {found.kept} best of {counted(len(found.trials), 'head')}: {shown_path(found.recipe)}")
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mmmos.manifest.rows import Report, Rows, shorten, texts
+from mmmos.errors import shorten
+from mmmos.manifest.rows import Report, Rows, texts
 
 
 def ids_of(rows: Rows, paths: list[str], span: dict[str, np.ndarray], report: Report) -> list[str]:

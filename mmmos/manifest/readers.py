@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmmos.errors import did_you_mean
-from mmmos.manifest.rows import ROLES, Report, Rows, canonical, shorten
+from mmmos.errors import did_you_mean, shorten
+from mmmos.manifest.rows import ROLES, Report, Rows, canonical
 
 AUDIO_EXTENSIONS = (
     *("wav", "flac", "aiff", "aif", "aac", "amr", "ape", "au", "caf", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus"),

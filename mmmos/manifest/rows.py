@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmmos.axes import AXES, LONG_NAMES, find_axis
-from mmmos.errors import InputError, Problem, did_you_mean
+from mmmos.errors import InputError, Problem, did_you_mean, shorten
 
 _ALIASES = {
     "id": ("sample_id", "id"),
@@ -87,12 +87,6 @@ class Rows:
 def canonical(name: str) -> str:
     """The name in a manifest of a column of a file: a known role, an axis, or the name itself."""
     return ROLES.get(name.strip().lower()) or find_axis(name) or name
-
-
-def shorten(value: object) -> str:
-    """``repr`` of a value, of at most about 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def check_columns(rows: Rows, report: Report) -> bool:

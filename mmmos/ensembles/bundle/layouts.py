@@ -76,10 +76,13 @@ def restored_run(member: Member, about: About, arrays: Arrays, where: str) -> Ru
 
 
 def _check_names(spec: HeadSpec) -> None:
-    """Raise ``UnknownName`` for a head or a loss that nothing registers: a bundle never names a file of code."""
+    """Raise ``UsageError`` for a head or a loss that nothing registers: a bundle never names a file of code."""
     for kind, name in (("heads", spec.head), ("losses", spec.loss)):
         if name not in registry.names(kind):
-            raise UnknownName(registry.KINDS[kind], name, registry.names(kind))
+            raise UsageError(
+                f"the {registry.KINDS[kind]} {name!a} is needed, which no installed package registers. Install the"
+                " package that it is of."
+            )
 
 
 def _shapes(spec: HeadSpec, about: About) -> Shapes:

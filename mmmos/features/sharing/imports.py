@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mmmos import hub, progress
-from mmmos.errors import InputError, SetupError, UsageError
+from mmmos.errors import InputError, SetupError, UsageError, shorten
 from mmmos.features.sharing.exports import README
 from mmmos.features.sharing.verification import ForeignSet, verified
 from mmmos.features.spec import NAME
@@ -28,7 +28,7 @@ from mmmos.features.store.index import Index, packed
 from mmmos.features.store.location import local
 from mmmos.features.store.shard import SPEC, SUFFIX
 from mmmos.files import TEMPORARY, pretty_json, sync_folder, write_atomic
-from mmmos.manifest.rows import Report, shorten
+from mmmos.manifest.rows import Report
 
 _SET = re.compile(rf"{NAME[:-1]}-[0-9a-f]{{12}}")
 _SHARD = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")

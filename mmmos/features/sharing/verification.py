@@ -11,11 +11,12 @@ import numpy as np
 
 from mmmos import progress
 from mmmos.audio import REASONS, TRANSIENT
+from mmmos.errors import shorten
 from mmmos.features.spec import SCHEMA
 from mmmos.features.store.reading import Contents, Reader, open_shard
 from mmmos.features.store.shard import SPEC, SUFFIX, DamagedShard, are_sound
 from mmmos.features.store.upkeep import spec_of
-from mmmos.manifest.rows import Report, shorten
+from mmmos.manifest.rows import Report
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from mmmos.errors import Rejected, StoreError
+from mmmos.errors import Rejected, StoreError, shorten
 from mmmos.features.store.location import location
 from mmmos.features.store.remote import listed
-from mmmos.manifest.rows import Report, Rows, shorten, texts, times
+from mmmos.manifest.rows import Report, Rows, texts, times
 
 log = logging.getLogger("mmmos")
 
