@@ -1,5 +1,6 @@
 """Shared fixtures: a finished tiny demo workspace, and the command line as a user has it."""
 
+import gc
 import getpass
 import os
 import runpy
@@ -26,6 +27,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: no garbage collection looks through it again, no fork copies it for that."""
+    gc.collect()
+    gc.freeze()
 
 
 def call(*arguments: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess[str]:

@@ -105,8 +105,10 @@ class Compaction(Job):
 
 
 JOBS = [OneShard, ThreeShards, Compaction]
+# A kill between two changes leaves what one before the second leaves.
+CHANGES = () if SOAK > 1 else ("open", "write", "replace", "rename", "unlink", "mkdir", "rmdir")
 each_kill = pytest.mark.parametrize(
-    ("fault", "only"), [(kill, ()), (tear, ("write",))], ids=["at any call", "in a write"]
+    ("fault", "only"), [(kill, CHANGES), (tear, ("write",))], ids=["before any change", "in a write"]
 )
 each_job = pytest.mark.parametrize("job", [job() for job in JOBS], ids=[job.__name__ for job in JOBS])
 
@@ -145,7 +147,7 @@ def check(job, root, acknowledged):
 
 @each_job
 @each_kill
-def test_a_kill_at_any_call_loses_nothing_that_was_acknowledged(job, fault, only, tmp_path):
+def test_a_kill_loses_nothing_that_was_acknowledged(job, fault, only, tmp_path):
     at, finished = 0, False
     while not finished:
         at += 1
@@ -153,7 +155,7 @@ def test_a_kill_at_any_call_loses_nothing_that_was_acknowledged(job, fault, only
         acknowledged, finished = killed(lambda say, root=root: job.run(root, say), root.parent, at, fault, only)
         check(job, root, acknowledged)
         shutil.rmtree(root.parent)
-    assert at > (8 if only else 20) and acknowledged == [
+    assert at > (8 if fault is tear else 20) and acknowledged == [
         number for number in job.clips if number not in job.stored + job.rejected
     ]
 
