@@ -17,7 +17,7 @@ from mmmos.ensembles.bundle.arrays import Arrays
 from mmmos.ensembles.calibration import Calibration
 from mmmos.ensembles.runs import Run, part, restored
 from mmmos.ensembles.spec import LAYER_CHOICES, HeadSpec
-from mmmos.errors import StoreError, UnknownName, UsageError, did_you_mean, first_line
+from mmmos.errors import SetupError, StoreError, UnknownName, UsageError, did_you_mean, first_line
 from mmmos.recipe import sentences
 
 Size = int | str
@@ -53,7 +53,9 @@ CLASSICAL: Mapping[str, Layout] = {
 
 
 def restored_run(member: Member, about: About, arrays: Arrays, where: str) -> Run:
-    """The run of a member. Raises ``StoreError`` for arrays that do not fit its spec."""
+    """The run of a member. Raises ``StoreError`` for arrays that do not fit its spec, ``SetupError`` for a spec that
+    names what is not installed.
+    """
     spec = member.spec
     try:
         _check_names(spec)
@@ -76,12 +78,12 @@ def restored_run(member: Member, about: About, arrays: Arrays, where: str) -> Ru
 
 
 def _check_names(spec: HeadSpec) -> None:
-    """Raise ``UsageError`` for a head or a loss that nothing registers: a bundle never names a file of code."""
+    """Raise ``SetupError`` for a head or a loss that nothing registers; a bundle never names a file of code."""
     for kind, name in (("heads", spec.head), ("losses", spec.loss)):
         if name not in registry.names(kind):
-            raise UsageError(
-                f"the {registry.KINDS[kind]} {name!a} is needed, which no installed package registers. Install the"
-                " package that it is of."
+            raise SetupError(
+                f"The bundle needs the {registry.KINDS[kind]} {name!a}, which no installed package registers. Install"
+                f" the package that it is of; known are {', '.join(registry.names(kind))}."
             )
 
 

@@ -357,9 +357,6 @@ ATTACKS = {
     "anchoring: another shape": (replaced(None, "0.x", lambda a: a[:2]), "has the shape"),
     "anchoring: NaN": (replaced(None, "1.y", lambda a: a * np.nan), "not finite"),
     "anchoring: more lines": (with_arrays(None, lambda a: a.update({"9.x": np.zeros((4, 1))})), "more lines"),
-    "spec: a module": (in_spec("ridge", head="os:system"), "the head 'os:system' is needed"),
-    "spec: a file of code": (in_spec("ridge", head="canary.py:Head"), "the head 'canary.py:Head' is needed"),
-    "spec: a loss of code": (in_spec("mlp", loss="canary.py:LOSS"), "the loss 'canary.py:LOSS' is needed"),
     "spec: options of another type": (in_spec("mlp", options={"hidden": "many"}), "hidden"),
     "spec: unknown options": (in_spec("ridge", options={"alhpa": 1}), "alpha"),
     "spec: a network too large": (in_spec("mlp", options={"hidden": 10**9}), "has the shape"),
@@ -417,6 +414,13 @@ ATTACKS = {
         with_fields(lambda fields: fields["encoders"][0]["facts"].update(licence="\x1b]0;x\7")),
         "cannot be shown",
     ),
+}
+
+
+UNKNOWN = {
+    "spec: a module": in_spec("ridge", head="os:system"),
+    "spec: a file of code": in_spec("ridge", head="canary.py:Head"),
+    "spec: a loss of code": in_spec("mlp", loss="canary.py:LOSS"),
 }
 
 
@@ -521,6 +525,14 @@ def test_an_encoder_that_nothing_registers_is_not_imported(name, small, tools, t
         read_bundle(files).encoders("cpu")
 
 
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_head_or_loss_that_nothing_registers_is_not_imported(name, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "canary.py").write_text("raise SystemExit('run')\n")
+    with pytest.raises(SetupError, match=r"needs the (head|loss) '.*', which no installed package registers\. Install"):
+        read_bundle(UNKNOWN[name](small, tmp_path))
+
+
 AUDITED = """
 import json, os, pathlib, sys
 from mmmos.ensembles.bundle import read_bundle
@@ -546,12 +558,12 @@ print(json.dumps({"refused": refused, "seen": seen}))
 
 def test_nothing_is_run_written_or_reached(small, tmp_path, tools):
     """The attacks that hold code, in one process that is watched."""
-    names = ["arrays: a pickle in disguise", "spec: a file of code", "spec: a loss of code", "zip: a path upwards"]
+    names = ["arrays: a pickle in disguise", "zip: a path upwards", "zip: code", "folder: a link"]
     sources = []
-    for number, name in enumerate([*names, "zip: code", "folder: a link", "spec: a module"]):
+    for number, attack in enumerate([*(ATTACKS[name][0] for name in names), *UNKNOWN.values()]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        source = ATTACKS[name][0](small, folder)
+        source = attack(small, folder)
         sources.append(tools.laid_out(source, folder / "files") if isinstance(source, dict) else source)
     work = tmp_path / "work"
     work.mkdir()
