@@ -1,7 +1,6 @@
 """The torchmetrics class: means over batches, resets, bad waves counted."""
 
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -9,11 +8,10 @@ import torch
 
 from mmmos.errors import SetupError, UsageError
 
-pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="torchmetrics is not installed")
-
 
 @pytest.fixture
 def metric(scorer):
+    pytest.importorskip("torchmetrics")
     from mmmos.scoring.metric import Aesthetics
 
     return Aesthetics(scorer)
