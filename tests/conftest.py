@@ -35,6 +35,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """What is covered is saved before the clusters that tests began end: xdist waits for 10 s and then kills."""
+    coverage = sys.modules.get("coverage")
+    if coverage is not None and (measured := coverage.Coverage.current()) is not None:
+        measured.save()
+
+
 def call(*arguments: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess[str]:
     """`mmmos` with some arguments in a process of its own; output as text."""
     command = [sys.executable, "-c", "from mmmos.cli import main; main()", *map(str, arguments)]

@@ -45,7 +45,8 @@ _kept: list["_Cluster"] = []
 
 def carry_out(job: Job, stop: Event) -> Iterator[tuple[int, Any]]:
     """As ``job.Engine`` says, on the cluster at ``job.workers.address``, or on one of this machine."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    for name in ("distributed", "distributed.client"):  # each with a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with (
         _cluster(job, stop) as cluster,
         cluster.given(job) as begun,

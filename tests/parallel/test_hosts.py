@@ -79,7 +79,8 @@ def test_a_host_that_dies_costs_the_tasks_that_it_was_at(hosts, tmp_path):
         done = subprocess.run(driver, capture_output=True, text=True, env=environment, timeout=120)
         for host in hosts:
             pids = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True).stdout.split()
-            subprocess.run(["kill", "-9", *pids])
+            for pid in pids:
+                subprocess.run(["kill", "-9", pid], capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split(maxsplit=1)[0] == "60"
     assert done.stdout.endswith("one host died\n")
