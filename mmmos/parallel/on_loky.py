@@ -75,9 +75,13 @@ class _Worker:
     def __init__(self, number: int) -> None:
         self.number = number
         self._pool: Any = None
+        self._free_since = 0.0
 
     def begin(self, job: Job, number: int) -> "Future[Any]":
         """Begin a task. Raises ``SetupError`` where no process can be started."""
+        # loky may not notice the death of a process that it began in place of one that had been idle (joblib 1.5).
+        if time.monotonic() - self._free_since > IDLE / 2:
+            self.kill()
         for _ in range(LIMIT):
             if self._pool is None:
                 self._pool = _started(self.number)
@@ -86,9 +90,13 @@ class _Worker:
                 future: Future[Any] = self._pool.submit(
                     inside.perform, job.context, job.function, number, job.tasks[number]
                 )
+                future.add_done_callback(self._rest)
                 return future
             self.kill()
         raise SetupError("Worker processes die as soon as they start; most likely memory has run out.")
+
+    def _rest(self, _: "Future[Any]") -> None:
+        self._free_since = time.monotonic()
 
     def kill(self) -> None:
         """End the process, whatever it does."""

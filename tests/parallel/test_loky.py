@@ -87,6 +87,17 @@ def test_a_worker_that_dies_between_two_calls_is_replaced(worker_tasks):
     assert len(second) == 2 and not first & second
 
 
+def test_a_worker_that_was_idle_for_long_is_replaced_before_loky_does_it(worker_tasks, monkeypatch):
+    """A process that loky begins in place of an idle one may die without a word, and the call waits for ever."""
+    on_loky.close()
+    monkeypatch.setattr(on_loky, "IDLE", 3)
+    first = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
+    time.sleep(1.6)
+    second = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
+    on_loky.close()
+    assert len(second) == 2 and not first & second
+
+
 def test_workers_that_cannot_start_are_a_sentence(monkeypatch):
     on_loky.close()
     monkeypatch.setattr(on_loky, "_begin", os._exit)
