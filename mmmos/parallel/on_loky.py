@@ -58,6 +58,7 @@ def _carried_out(job: Job, stop: Event, crew: list["_Worker"]) -> Iterator[tuple
             at_hand[worker.begin(job, number)] = number, worker
         for future in wait(at_hand, timeout=LOOK, return_when=FIRST_COMPLETED).done:
             number, worker = at_hand.pop(future)
+            worker.free_since = time.monotonic()
             free.append(worker)
             if isinstance(future.exception(), BrokenProcessPool):
                 worker.kill()
@@ -70,17 +71,20 @@ def _carried_out(job: Job, stop: Event, crew: list["_Worker"]) -> Iterator[tuple
 
 
 class _Worker:
-    """A process, started when there is a task for it; ``number``: its place among those of this machine."""
+    """A process, started when there is a task for it; ``number``: its place among those of this machine.
+
+    ``free_since``: when its last task was over, by ``time.monotonic``.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self._pool: Any = None
-        self._free_since = 0.0
+        self.free_since = 0.0
 
     def begin(self, job: Job, number: int) -> "Future[Any]":
         """Begin a task. Raises ``SetupError`` where no process can be started."""
         # loky may not notice the death of a process that it began in place of one that had been idle (joblib 1.5).
-        if time.monotonic() - self._free_since > IDLE / 2:
+        if time.monotonic() - self.free_since > IDLE / 2:
             self.kill()
         for _ in range(LIMIT):
             if self._pool is None:
@@ -90,13 +94,9 @@ class _Worker:
                 future: Future[Any] = self._pool.submit(
                     inside.perform, job.context, job.function, number, job.tasks[number]
                 )
-                future.add_done_callback(self._rest)
                 return future
             self.kill()
         raise SetupError("Worker processes die as soon as they start; most likely memory has run out.")
-
-    def _rest(self, _: "Future[Any]") -> None:
-        self._free_since = time.monotonic()
 
     def kill(self) -> None:
         """End the process, whatever it does."""

@@ -89,13 +89,16 @@ def test_a_worker_that_dies_between_two_calls_is_replaced(worker_tasks):
 
 def test_a_worker_that_was_idle_for_long_is_replaced_before_loky_does_it(worker_tasks, monkeypatch):
     """A process that loky begins in place of an idle one may die without a word, and the call waits for ever."""
-    on_loky.close()
     monkeypatch.setattr(on_loky, "IDLE", 3)
     first = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
     time.sleep(1.6)
     second = {process for process, _ in parallel.map(worker_tasks.load_once, list(range(8)), jobs=2)}
-    on_loky.close()
     assert len(second) == 2 and not first & second
+
+
+def test_a_worker_stays_after_a_task_that_took_longer_than_it_may_be_idle(worker_tasks, monkeypatch):
+    monkeypatch.setattr(on_loky, "IDLE", 1)
+    assert len(set(parallel.map(worker_tasks.sleeper, [0.7] * 6, jobs=2))) == 2
 
 
 def test_workers_that_cannot_start_are_a_sentence(monkeypatch):

@@ -61,6 +61,12 @@ def grow(megabytes):
 _loaded = []
 
 
+def sleeper(seconds):
+    """Sleep; which process did."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def load_once(number):
     """How often this process has loaded its model."""
     time.sleep(0.02)

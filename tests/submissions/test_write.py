@@ -257,6 +257,7 @@ def test_a_table_of_predictions_is_read_by_name_or_in_the_order_of_the_format(te
         ("id,overal,Cu_\na,1,2\n", r"csv:1: expected an id and 2 columns with overall, CU; got 'id,overal,Cu_'"),
         ("id,overall,CU\na,1,2\nb,1\n", r"csv:3: expected an id and 2 columns"),
         ("id,overall,CU\na,1,high\n", r"csv:2: expected an id and 2 columns with overall, CU; got 'a,1,high'"),
+        (f"id,overall,CU\na,1,{'x' * 999}\n", r"csv:2: .*; got 'a,1,x{50,60}…\.$"),
         ("id,overall,CU\n", "csv: holds no scores"),
         ("", "csv: holds no scores"),
         ('id,overall,CU\n"a,1,2\n', "csv: cannot be read as comma-separated text"),

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmmos import registry
 from mmmos.ensembles.bundle.about import FeatureSet
+from mmmos.ensembles.bundle.layouts import check_registered
 from mmmos.ensembles.model import Loaded
 from mmmos.errors import SetupError, UnknownName, UsageError, first_line
 from mmmos.features import weights as files
@@ -39,7 +39,7 @@ def load(
     of the MMMOS that wrote the bundle.
     Raises ``SetupError`` for weights that are not to be had, are others, or are run by code that gives other numbers.
     """
-    _check_encoder(each)
+    check_registered("encoders", each.encoder)
     found = _weights(each, given, places)
     table = each.table(found)
     loaded = encoder(each.encoder, found, revision=table.revision, device=device, **_options(each))
@@ -47,16 +47,6 @@ def load(
     if spec.fingerprint != each.fingerprint:
         raise SetupError(_difference(each, spec, version))
     return Loaded(spec, loaded)
-
-
-def _check_encoder(each: FeatureSet) -> None:
-    """Raise ``SetupError`` for an encoder that nothing registers; a bundle never names a file of code."""
-    known = registry.names("encoders")
-    if each.encoder not in known:
-        raise SetupError(
-            f"The bundle needs the encoder {each.encoder!a}, which no installed package registers. Install the package"
-            f" that it is of; known are {', '.join(known)}."
-        )
 
 
 def _options(each: FeatureSet) -> dict[str, object]:

@@ -58,7 +58,8 @@ def restored_run(member: Member, about: About, arrays: Arrays, where: str) -> Ru
     """
     spec = member.spec
     try:
-        _check_names(spec)
+        check_registered("heads", spec.head)
+        check_registered("losses", spec.loss)
         shapes = _shapes(spec, about)
         count = len(member.epochs)
         heads_own = tuple(f"{number}.head." for number in range(count))
@@ -77,14 +78,14 @@ def restored_run(member: Member, about: About, arrays: Arrays, where: str) -> Ru
         raise StoreError(f"{where} cannot be restored: {type(error).__name__}: {first_line(error)}.") from None
 
 
-def _check_names(spec: HeadSpec) -> None:
-    """Raise ``SetupError`` for a head or a loss that nothing registers; a bundle never names a file of code."""
-    for kind, name in (("heads", spec.head), ("losses", spec.loss)):
-        if name not in registry.names(kind):
-            raise SetupError(
-                f"The bundle needs the {registry.KINDS[kind]} {name!a}, which no installed package registers. Install"
-                f" the package that it is of; known are {', '.join(registry.names(kind))}."
-            )
+def check_registered(kind: str, name: str) -> None:
+    """Raise ``SetupError`` for a name that nothing registers; a bundle never names a file of code."""
+    known = registry.names(kind)
+    if name not in known:
+        raise SetupError(
+            f"The bundle needs the {registry.KINDS[kind]} {name!a}, which no installed package registers. Install the"
+            f" package that it is of; known are {', '.join(known)}."
+        )
 
 
 def _shapes(spec: HeadSpec, about: About) -> Shapes:
